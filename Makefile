@@ -1,0 +1,84 @@
+# earthgen: `make serve` and `make test` are all a fresh clone needs (Python 3.11 or newer).
+#
+#   make serve                         install into .venv, then serve the map on http://127.0.0.1:8000
+#   make serve ARGS="--port 9000"      ... with arguments for `earthgen serve`
+#   make test                          install with the development tools, then run every test
+#   make test ARGS="tests/test_cli.py" ... only some of them
+#   make TORCH_INDEX=https://download.pytorch.org/whl/cpu serve
+#                                      take torch and torchvision from another package index: here the CPU
+#                                      builds, about 1 GB on disk in place of 5.5 GB
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test check format docs pictures bench clean
+
+help: ## say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
+
+serve: $(VENV)/.installed ## install what serving needs, then serve the default worlds and the map
+	@echo "earthgen: starting the service; stop it with Ctrl-C"
+	$(BIN)/earthgen serve $(ARGS)
+
+test: $(VENV)/.installed-dev ## install the development tools, then run every test
+	@echo "earthgen: running the tests"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev ## lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-dev ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+
+pictures: $(VENV)/.installed-dev ## make docs/pictures anew in a headless Chromium
+	$(BIN)/python -m docs.pictures.make $(ARGS)
+
+bench: $(VENV)/.installed-dev ## measure speed, memory and seams on this machine
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Each step leaves a stamp, so that nothing is installed twice until pyproject.toml changes.
+$(VENV)/.installed: pyproject.toml $(VENV)/.torch
+	@echo "earthgen: installing earthgen and what it needs into $(VENV)"
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.torch
+	@echo "earthgen: installing earthgen and its development tools into $(VENV)"
+	$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.torch: $(VENV)/bin/python
+ifneq ($(TORCH_INDEX),)
+	@echo "earthgen: installing torch and torchvision from $(TORCH_INDEX)"
+	$(PIP) install --index-url $(TORCH_INDEX) 'torch>=2.13' torchvision
+endif
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "earthgen needs Python 3.11 or newer, and $(PYTHON) is another; say make PYTHON=python3.12 ..." >&2; exit 2; }
+	@if ! $(PYTHON) -c 'import ensurepip' 2>/dev/null; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "earthgen: Python's venv module is missing; installing Debian's python3-venv"; \
+			apt-get update -qq && apt-get install -y -qq python3-venv; \
+		else \
+			echo "earthgen: Python's venv module is missing; on Debian: sudo apt-get install python3-venv" >&2; exit 2; \
+		fi; \
+	fi
+	@echo "earthgen: making the environment $(VENV)"
+	$(PYTHON) -m venv $(VENV)

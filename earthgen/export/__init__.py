@@ -1,0 +1,1 @@
+"""Writers of whole regions to files: each resumable, atomic, and equal for equal arguments."""
