@@ -6,6 +6,8 @@
     │   ├── WorldError                      a world specification that makes no sense
     │   └── RequestTooLargeError            more pixels than one request may ask for
     ├── UnknownWorldError (LookupError)     a world name or id that nobody registered
+    ├── RegistryError                       registered worlds cannot be read, written, or are too many
+    ├── ExportError                         a file cannot be written, or another process is writing it
     ├── WeightsError                        weights missing, damaged or of another layout
     ├── OverloadedError                     too much work queued: try again later
     └── RequestCancelledError               the caller went away before its work began
@@ -36,6 +38,14 @@ class RequestTooLargeError(InvalidRequestError):
 
 class UnknownWorldError(EarthgenError, LookupError):
     """A world name or id that is neither built in nor registered."""
+
+
+class RegistryError(EarthgenError):
+    """Registered worlds that cannot be read or written, are damaged, or are as many as may be."""
+
+
+class ExportError(EarthgenError):
+    """An export that cannot be written, or that another process is writing."""
 
 
 class WeightsError(EarthgenError):

@@ -50,7 +50,9 @@ class Box:
 
     def grown(self, margin: int) -> Box:
         """The box with `margin` pixels more on each side."""
-        return Box(self.zoom, self.row - margin, self.column - margin, self.height + 2 * margin, self.width + 2 * margin)
+        return Box(
+            self.zoom, self.row - margin, self.column - margin, self.height + 2 * margin, self.width + 2 * margin
+        )
 
     def parent(self) -> Box:
         """The box one level up; all four edges must be multiples of SCALE."""
@@ -123,7 +125,9 @@ def zoom_for_gsd(gsd: float, latitude: float) -> int:
     zoom = math.ceil(math.log2(EQUATOR_GSD * math.cos(math.radians(latitude)) / gsd) - 1e-6)
     if zoom > MAX_ZOOM:
         finest = ground_sampling_distance(MAX_ZOOM, latitude)
-        raise AddressError(f"GSD {gsd} m is finer than {finest:.3f} m, the finest at latitude {latitude:.2f} (zoom {MAX_ZOOM})")
+        raise AddressError(
+            f"GSD {gsd} m is finer than {finest:.3f} m, the finest at latitude {latitude:.2f} (zoom {MAX_ZOOM})"
+        )
     return max(0, zoom)
 
 

@@ -159,7 +159,9 @@ class World:
 def _check_keys(value: Mapping[str, Any], allowed: set[str], what: str) -> None:
     unknown = sorted(set(value) - allowed)
     if unknown:
-        raise WorldError(f"{what} has unknown keys {', '.join(map(repr, unknown))}; allowed: {', '.join(sorted(allowed))}")
+        raise WorldError(
+            f"{what} has unknown keys {', '.join(map(repr, unknown))}; allowed: {', '.join(sorted(allowed))}"
+        )
 
 
 def _check_prompt(prompt: object, what: str) -> None:

@@ -1,0 +1,76 @@
+"""One cascade step: a window of children from the stored pixels of their parents.
+
+A window's pixels are a pure function of the weights, the world's seed, the window's address and the
+parents' bytes. The window is computed with a margin on each side, whose values depend on where the
+window was cut, and the margin is thrown away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
+from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
+from earthgen.noise import NoiseField
+from earthgen.pyramid import SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
+from earthgen.sampler import dpm_solver_2m
+
+
+class CascadeStep:
+    """Applies the network to windows, one at a time.
+
+    On a CPU it computes in float32 with the memory layout that gives the same bytes on every call;
+    whoever calls it keeps torch to one thread a window, since float32 sums depend on the thread count.
+
+    Args:
+        net: the network; its configuration names the noise levels to sample at and the margin.
+        device: where to compute.
+    """
+
+    def __init__(self, net: DetailDenoiser, device: torch.device) -> None:
+        self._device = device
+        self._model = Preconditioned(net.to(device=device, dtype=torch.float32).eval().requires_grad_(False))
+        self._std = torch.tensor(net.config["detail_std"], device=device)[None, :, None, None]
+        self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"])
+        self._margin: int = net.config["margin"]
+
+    def parent_box(self, window: Window) -> Box:
+        """The parents that a window needs, margin included; rows may leave the world."""
+        return window.box.grown(self._margin * SCALE).parent()
+
+    @torch.inference_mode()
+    def window(self, seed: int, window: Window, parents: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The pixels of a window.
+
+        Args:
+            seed: the world's.
+            window: which one.
+            parents: uint8 (h, w, 3), the pixels of `parent_box(window)`.
+
+        Returns:
+            uint8 (WINDOW_SIZE, WINDOW_SIZE, 3); each 4x4 block averages to exactly its parent's bytes.
+        """
+        box = self.parent_box(window)
+        noise = NoiseField(seed, window.zoom).normal(
+            box.row, box.column, box.height, box.width, DETAIL_CHANNELS, wrap=world_size(box.zoom)
+        )
+        parent = to_unit(parents).to(self._device)
+        # The GSD of the children, row by row, so that it does not jump where windows meet.
+        equator_gsd = ground_sampling_distance(window.zoom, 0.0)
+        gsd = equator_gsd * np.cos(np.radians(row_latitudes(box.zoom, box.row, box.height)))
+        condition = Condition(
+            parent,
+            torch.from_numpy(np.log2(gsd).astype(np.float32))[None].to(self._device),
+            torch.zeros(1, device=self._device),
+        )
+        state = dpm_solver_2m(
+            lambda x, sigma: self._model(x, sigma, condition),
+            torch.from_numpy(noise)[None].to(self._device),
+            self._sigmas,
+        )
+        detail = state * self._std + smooth_detail(parent)
+        inner = slice(self._margin, -self._margin)
+        image = join(parent[:, :, inner, inner], detail[:, :, inner, inner])
+        return quantise(image.float().cpu(), parents[inner, inner])

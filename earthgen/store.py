@@ -1,0 +1,224 @@
+"""Finished pixels: memory over an object store, each entry computed once at a time.
+
+An entry is a uint8 array under a key that names its content, so an entry can be thrown away, moved or
+made twice and is still the same bytes. On disk an entry carries its shape and a checksum: what a crash
+or a bad disk has damaged is noticed, dropped and made again. A store that cannot be written to (full,
+read-only) costs speed, never an answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import obstore
+from cachetools import LRUCache
+from filelock import FileLock, Timeout
+from obstore.store import LocalStore
+
+Pixels = npt.NDArray[np.uint8]
+
+_MAGIC = b"EGW1"
+_HEADER = struct.Struct("<4s16s3I")
+_LOCK_STRIPES = 1024
+_SCAN_SHARE = 0.05
+"""Share of the disk bound that a process writes between two looks at the whole folder."""
+_KEEP_SHARE = 0.9
+"""Share of the disk bound that is kept when entries are thrown away."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class StoreCounts:
+    """What a store has done since it was opened."""
+
+    memory_hits: int = 0
+    disk_hits: int = 0
+    computed: int = 0
+    damaged: int = 0
+    write_errors: int = 0
+    evicted: int = 0
+
+
+def encode_entry(pixels: Pixels) -> bytes:
+    """Bytes of an entry: magic, checksum of the rest, shape, pixels."""
+    payload = struct.pack("<3I", *pixels.shape) + pixels.tobytes()
+    return _MAGIC + hashlib.blake2b(payload, digest_size=16).digest() + payload
+
+
+def decode_entry(data: bytes) -> Pixels | None:
+    """The array of an entry, or None if a single byte of it is wrong."""
+    if len(data) < _HEADER.size:
+        return None
+    magic, checksum, height, width, channels = _HEADER.unpack_from(data)
+    payload = memoryview(data)[20:]
+    if magic != _MAGIC or hashlib.blake2b(payload, digest_size=16).digest() != checksum:
+        return None
+    pixels = np.frombuffer(payload, dtype=np.uint8, offset=12)
+    return pixels.reshape(height, width, channels) if pixels.size == height * width * channels else None
+
+
+class PixelStore:
+    """Arrays by key, in memory over a folder.
+
+    Args:
+        folder: where entries outlive the process, shared by any number of processes; None keeps all in memory.
+        memory_bytes: bound of the memory layer.
+        disk_bytes: bound of the folder; the oldest entries go first.
+    """
+
+    def __init__(self, folder: Path | None, memory_bytes: int, disk_bytes: int) -> None:
+        self.counts = StoreCounts()
+        self._memory: LRUCache[str, Pixels] = LRUCache(memory_bytes, getsizeof=lambda pixels: pixels.nbytes + 256)
+        self._lock = threading.Lock()
+        self._disk_bytes = disk_bytes
+        self._unscanned = disk_bytes  # The first write looks at the folder.
+        self._objects: LocalStore | None = None
+        self._locks: Path | None = None
+        if folder is not None:
+            self._open_folder(folder)
+
+    def get(self, key: str) -> Pixels | None:
+        """The entry under a key, or None."""
+        with self._lock:
+            pixels = self._memory.get(key)
+            if pixels is not None:
+                self.counts.memory_hits += 1
+                return pixels
+        pixels = self._read(key)
+        if pixels is not None:
+            with self._lock:
+                self.counts.disk_hits += 1
+            self._remember(key, pixels)
+        return pixels
+
+    def get_or_compute(self, key: str, compute: Callable[[], Pixels]) -> Pixels:
+        """The entry under a key; made by `compute` if it is nowhere, while other processes wait for it.
+
+        `compute` must not call the store: locks are striped and must not nest.
+        """
+        pixels = self.get(key)
+        if pixels is not None:
+            return pixels
+        with self._process_lock(key):
+            pixels = self._read(key)
+            if pixels is None:
+                pixels = compute()
+                pixels.flags.writeable = False
+                with self._lock:
+                    self.counts.computed += 1
+                self._write(key, pixels)
+        self._remember(key, pixels)
+        return pixels
+
+    def _open_folder(self, folder: Path) -> None:
+        try:
+            (folder / "locks").mkdir(parents=True, exist_ok=True)
+            self._objects = LocalStore(folder / "pixels", mkdir=True)
+            self._locks = folder / "locks"
+        except (OSError, obstore.exceptions.BaseError) as error:
+            self._write_failed(error)
+            if (folder / "pixels").is_dir():
+                self._objects = LocalStore(folder / "pixels")
+
+    def _remember(self, key: str, pixels: Pixels) -> None:
+        with self._lock:
+            if pixels.nbytes + 256 <= self._memory.maxsize:
+                self._memory[key] = pixels
+
+    def _process_lock(self, key: str) -> FileLock | nullcontext[None]:
+        if self._locks is None:
+            return nullcontext()
+        stripe = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=4).digest(), "little") % _LOCK_STRIPES
+        return _TolerantLock(self._locks / f"{stripe:04d}.lock")
+
+    def _read(self, key: str) -> Pixels | None:
+        if self._objects is None:
+            return None
+        try:
+            data = bytes(obstore.get(self._objects, key).bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, obstore.exceptions.BaseError) as error:
+            logger.warning("cache entry %s cannot be read: %s", key, error)
+            return None
+        pixels = decode_entry(data)
+        if pixels is None:
+            with self._lock:
+                self.counts.damaged += 1
+            logger.warning("cache entry %s is damaged; it is thrown away and made again", key)
+            self._delete(key)
+        return pixels
+
+    def _write(self, key: str, pixels: Pixels) -> None:
+        if self._objects is None:
+            return
+        data = encode_entry(pixels)
+        try:
+            obstore.put(self._objects, key, data)
+        except (OSError, obstore.exceptions.BaseError) as error:
+            self._write_failed(error)
+            return
+        self._unscanned += len(data)
+        if self._unscanned > self._disk_bytes * _SCAN_SHARE:
+            self._unscanned = 0
+            self._evict()
+
+    def _delete(self, key: str) -> None:
+        if self._objects is None:
+            return
+        try:
+            obstore.delete(self._objects, key)
+        except FileNotFoundError:
+            pass  # Another process was first.
+        except (OSError, obstore.exceptions.BaseError) as error:
+            self._write_failed(error)
+
+    def _evict(self) -> None:
+        """Throw the oldest entries away until the folder is well below its bound; one process at a time."""
+        if self._objects is None or self._locks is None:
+            return
+        try:
+            with FileLock(self._locks / "evict.lock", timeout=0):
+                entries = [entry for page in obstore.list(self._objects) for entry in page]
+                total = sum(entry["size"] for entry in entries)
+                if total <= self._disk_bytes:
+                    return
+                for entry in sorted(entries, key=lambda entry: entry["last_modified"]):
+                    if total <= self._disk_bytes * _KEEP_SHARE:
+                        break
+                    self._delete(entry["path"])
+                    total -= entry["size"]
+                    with self._lock:
+                        self.counts.evicted += 1
+        except Timeout:
+            return  # Another process is at it.
+        except (OSError, obstore.exceptions.BaseError) as error:
+            self._write_failed(error)
+
+    def _write_failed(self, error: Exception) -> None:
+        with self._lock:
+            self.counts.write_errors += 1
+            first = self.counts.write_errors == 1
+        if first:
+            logger.warning("the cache cannot be written (%s); going on without", error)
+
+
+class _TolerantLock(FileLock):
+    """A file lock that lets work go on where locks cannot be made: then work may be done twice, to the same bytes."""
+
+    def __enter__(self) -> _TolerantLock:
+        try:
+            super().__enter__()
+        except OSError as error:
+            logger.warning("no lock on %s (%s); going on without", self.lock_file, error)
+        return self

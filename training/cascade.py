@@ -1,0 +1,224 @@
+"""Train the cascade's network: x4 detail in every band of ground sampling distance.
+
+    python -m training.cascade --data DIR --out runs/cascade --minutes 60
+
+Stop it at any time and start it again: it goes on from its last checkpoint. Each tick appends one JSON
+line to log.jsonl and draws a sheet to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from datasets.packs import imagery_folder
+from datasets.pyramids import BAND_GSDS, Crops, CropSampler, read_levels
+from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
+from earthgen.detail import DETAIL_CHANNELS, smooth_detail, split, to_unit
+from training.augment import regrade, stored_parent
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.ema import update_ema
+from training.sheets import draw_sheet
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the numbers of a run.
+
+    Attributes:
+        batch: crops of 128 pixels a step; of 64 pixels four times as many.
+        small_share: share of steps that draw 64-pixel crops (packs of small chips).
+        learning_rate: AdamW's, after the warm-up.
+        warm_up: images until the learning rate is reached.
+        decay_after: images after which it falls with the square root of progress.
+        sigma_mean: mean of ln sigma.
+        sigma_std: standard deviation of ln sigma.
+        parent_noise: largest standard deviation of noise on the parent, in [-1, 1] units.
+        ema_half_life: images.
+        seed: of crops, noise and initial weights.
+    """
+
+    batch: int = 16
+    small_share: float = 0.22
+    learning_rate: float = 6e-4
+    warm_up: int = 4_000
+    decay_after: int = 40_000
+    sigma_mean: float = 0.0
+    sigma_std: float = 1.4
+    parent_noise: float = 0.08
+    ema_half_life: int = 8_000
+    seed: int = 1
+
+
+def detail_std(sampler: CropSampler, crops: int = 2048) -> tuple[float, ...]:
+    """Standard deviation of each residual detail channel over re-graded crops; 45 numbers."""
+    random = torch.Generator().manual_seed(0)
+    square = torch.zeros(DETAIL_CHANNELS, dtype=torch.float64)
+    for number in range(crops // 64):
+        image = regrade(to_unit(sampler.draw(number, 64).pixels), random)
+        _, detail = split(image)
+        square += (detail - smooth_detail(stored_parent(image))).double().square().mean(dim=(0, 2, 3)) / (crops // 64)
+    return tuple(round(float(value), 5) for value in square.sqrt())
+
+
+def make_example(
+    crops: Crops, std: torch.Tensor, settings: Settings, random: torch.Generator
+) -> tuple[torch.Tensor, Condition]:
+    """The clean state (b, 45, h, w) and the condition of a batch of crops."""
+    image = regrade(to_unit(crops.pixels), random)
+    _, detail = split(image)
+    parent = stored_parent(image)
+    count = parent.shape[0]
+    # Half of the parents are believed as they are; the others carry noise of a strength that is told.
+    strength = settings.parent_noise * torch.rand(count, generator=random) * (torch.rand(count, generator=random) < 0.5)
+    parent = parent + strength[:, None, None, None] * torch.randn(parent.shape, generator=random)
+    state = (detail - smooth_detail(parent)) / std[None, :, None, None]
+    log2_gsd = torch.from_numpy(crops.gsd).float().log2()[:, None].expand(-1, parent.shape[2])
+    return state, Condition(parent, log2_gsd, strength)
+
+
+def step_loss(
+    model: Preconditioned, state: torch.Tensor, condition: Condition, sigma: torch.Tensor, random: torch.Generator
+) -> torch.Tensor:
+    """EDM's training loss (equation 8) of each example, (b,)."""
+    noise = torch.randn(state.shape, generator=random)
+    denoised = model(state + sigma[:, None, None, None] * noise, sigma, condition)
+    return model.loss_weight(sigma) * (denoised - state).square().mean(dim=(1, 2, 3))
+
+
+def learning_rate(settings: Settings, images: int) -> float:
+    """Linear warm-up, then constant, then the inverse square root of progress."""
+    rate = settings.learning_rate * min(1.0, (images + settings.batch) / settings.warm_up)
+    return rate / math.sqrt(max(1.0, images / settings.decay_after))
+
+
+@torch.no_grad()
+def held_out_loss(
+    model: Preconditioned, sampler: CropSampler, std: torch.Tensor, settings: Settings
+) -> dict[str, float]:
+    """Mean loss a band on fixed held-out crops, noise and noise levels."""
+    losses = {}
+    for band in sampler.bands:
+        random = torch.Generator().manual_seed(band)
+        state, condition = make_example(sampler.draw(0, 16, band), std, settings, random)
+        sigma = torch.linspace(math.log(0.1), math.log(15.0), 16).exp()
+        losses[f"{BAND_GSDS[band]:g}m"] = round(float(step_loss(model, state, condition, sigma, random).mean()), 4)
+    return losses
+
+
+def train(
+    data: Path | None, out: Path, minutes: float, settings: Settings, tick_images: int, init: Path | None = None
+) -> None:
+    """Run until the minutes are over; resume from `out` if it holds a checkpoint."""
+    accelerator = Accelerator()
+    folder = imagery_folder(data)
+    train_levels, val_levels = read_levels(folder, "train"), read_levels(folder, "val")
+    large = CropSampler(train_levels, 128, settings.seed)
+    small = CropSampler(train_levels, 64, settings.seed + 1, largest_side=128)
+    held_out = CropSampler(val_levels, 64, 0)
+
+    checkpoint = out / "checkpoint.pt"
+    resumed: dict[str, Any] | None = load_checkpoint(checkpoint) if checkpoint.exists() else None
+    torch.manual_seed(settings.seed)
+    if resumed is not None:
+        net = DetailDenoiser.from_config(resumed["config"])
+    elif init is not None:
+        net = DetailDenoiser.from_pretrained(init, torch_dtype=torch.float32)
+    else:
+        net = DetailDenoiser(detail_std=detail_std(large))
+    average = DetailDenoiser.from_config(net.config)
+    average.load_state_dict(net.state_dict())
+    model = Preconditioned(net).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    model, optimiser = accelerator.prepare(model, optimiser)
+    step, images, seconds = 0, 0, 0.0
+    if resumed is not None:
+        net.load_state_dict(resumed["model"])
+        average.load_state_dict(resumed["ema"])
+        optimiser.load_state_dict(resumed["optimiser"])
+        step, images, seconds = resumed["step"], resumed["images"], resumed["seconds"]
+    std = torch.tensor(net.config["detail_std"])
+
+    out.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    progress = tqdm(initial=images, unit="img", smoothing=0.05)
+    tick_loss, tick_steps, next_tick = 0.0, 0, images + tick_images
+    while True:
+        random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        use_small = float(torch.rand((), generator=random)) < settings.small_share
+        batch = settings.batch * (4 if use_small else 1)
+        crops = (small if use_small else large).draw(step, batch)
+        state, condition = make_example(crops, std, settings, random)
+        sigma = torch.exp(settings.sigma_mean + settings.sigma_std * torch.randn(batch, generator=random))
+
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(settings, images)
+        loss = step_loss(model, state.contiguous(memory_format=torch.channels_last), condition, sigma, random).mean()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+        # A step of small crops covers the area of a step of large ones: count both the same.
+        step, images = step + 1, images + settings.batch
+        update_ema(average, net, settings.batch, images, settings.ema_half_life)
+        tick_loss, tick_steps = tick_loss + float(loss.detach()), tick_steps + 1
+        progress.update(settings.batch)
+
+        finished = time.monotonic() - begun > 60 * minutes
+        if images >= next_tick or finished:
+            now = seconds + time.monotonic() - begun
+            line = {
+                "images": images,
+                "hours": round(now / 3600, 3),
+                "loss": round(tick_loss / tick_steps, 4),
+                "held_out": held_out_loss(Preconditioned(average), held_out, std, settings),
+            }
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            state_dict = {
+                "model": net.state_dict(),
+                "ema": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "config": dict(net.config),
+                "settings": asdict(settings),
+                "step": step,
+                "images": images,
+                "seconds": now,
+            }
+            save_checkpoint(checkpoint, state_dict)
+            draw_sheet(average, held_out, out / "sheets" / f"{images:08d}.jpg")
+            progress.write(json.dumps(line))
+            tick_loss, tick_steps, next_tick = 0.0, 0, images + tick_images
+        if finished:
+            return
+
+
+def main(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where the run lives")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder with imagery/; default $EARTHGEN_DATA")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0.1, help="stop after so many minutes")] = 60.0,
+    batch: Annotated[int, typer.Option(min=1, help="128-pixel crops a step")] = Settings.batch,
+    seed: Annotated[int, typer.Option(min=0)] = Settings.seed,
+    tick_images: Annotated[int, typer.Option(min=1, help="images between two log lines")] = 4_000,
+    init: Annotated[Path | None, typer.Option(metavar="DIR", help="weights folder to start from")] = None,
+) -> None:
+    """Train the cascade's network. Example: python -m training.cascade --out runs/cascade --minutes 60."""
+    train(data, out, minutes, Settings(batch=batch, seed=seed), tick_images, init)
+
+
+if __name__ == "__main__":
+    typer.run(main)
