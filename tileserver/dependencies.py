@@ -1,0 +1,230 @@
+"""What requests are made of: the world, and the options of titiler that a generated world can honour.
+
+titiler runs plain functions and dataclasses as dependencies in a pool of threads; those of the tile
+route are coroutines here, because twelve hops between threads cost more than a tile from memory.
+"""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, Path, Query
+from pydantic import BeforeValidator
+from rio_tiler.types import WarpResampling
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from titiler.core.dependencies import (
+    BidxExprParams,
+    DefaultDependency,
+    HistogramParams,
+    StatisticsParams,
+)
+
+from earthgen.errors import WorldError
+from earthgen.pyramid import MAX_ZOOM
+from earthgen.registry import BUILT_IN
+from earthgen.world import MAX_PROMPT_CHARACTERS, MAX_SEED, Root, World
+from tileserver.admission import Cancelled
+from tileserver.reader import WorldEngine
+from tileserver.service import Service
+
+MAX_BANDS = 16
+"""Bands that one result may have, whether asked for as bidx or made by an expression."""
+MAX_EXPRESSION_CHARACTERS = 500
+MAX_HISTOGRAM_BINS = 1024
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "public, no-cache"
+
+
+def service_of(request: Request) -> Service:
+    """The service that the app's lifespan made."""
+    service = getattr(request.app.state, "service", None)
+    if not isinstance(service, Service):
+        raise HTTPException(503, "the server is starting or stopping", {"Retry-After": "2"})
+    return service
+
+
+def _absent_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+async def world_of(
+    request: Request,
+    world: Annotated[str, Path(description="earth, planet, or the id of a registered world", examples=["earth"])],
+    seed: Annotated[
+        int | None,
+        BeforeValidator(_absent_if_empty),
+        Query(ge=0, le=MAX_SEED, description="Seed of a built-in world; 0 by default."),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        BeforeValidator(_absent_if_empty),
+        Query(max_length=MAX_PROMPT_CHARACTERS, description="Text that guides a built-in world."),
+    ] = None,
+    root: Annotated[
+        Root | None, BeforeValidator(_absent_if_empty), Query(description="Must agree with the world's own root.")
+    ] = None,
+) -> World:
+    """The world that a request is about.
+
+    Raises:
+        UnknownWorldError: nobody registered that id.
+        WorldError: a parameter contradicts the named world.
+    """
+    if world not in BUILT_IN:
+        value: World = await run_in_threadpool(service_of(request).registry.get, world)
+        for name, asked, own in (("seed", seed, value.seed), ("prompt", prompt, value.prompt)):
+            if asked is not None and asked != own:
+                raise WorldError(f"world {world} is registered with {name} {own!r}; {name}={asked!r} cannot change it")
+    else:
+        value = World(root=BUILT_IN[world].root, seed=seed or 0, prompt=prompt or "")
+    if root is not None and root != value.root:
+        raise WorldError(f"world {world} has root {value.root!r}; root={root!r} cannot change it")
+    return value
+
+
+@dataclass
+class ReaderParams(DefaultDependency):
+    """What a WorldReader needs besides its world."""
+
+    engine: WorldEngine
+    max_pixels: int
+    cancelled: Cancelled | None
+
+
+async def reader_params(request: Request) -> ReaderParams:
+    """The engine, the limits, and whether the client is still there."""
+    service = service_of(request)
+    state = request.state
+    return ReaderParams(
+        service.engine,
+        getattr(state, "max_pixels", service.settings.max_pixels),
+        getattr(state, "cancelled", None),
+    )
+
+
+@dataclass
+class WorldBandParams(BidxExprParams):
+    """Bands and expressions, not more than memory allows."""
+
+    def __post_init__(self) -> None:
+        """Check the number of bands."""
+        if self.indexes and len(self.indexes) > MAX_BANDS:
+            raise HTTPException(422, f"bidx names {len(self.indexes)} bands; at most {MAX_BANDS} are allowed")
+        if self.expression:
+            bands = self.expression.count(";") + 1
+            if bands > MAX_BANDS or len(self.expression) > MAX_EXPRESSION_CHARACTERS:
+                raise HTTPException(
+                    422,
+                    f"expression has {bands} bands and {len(self.expression)} characters; at most {MAX_BANDS} and "
+                    f"{MAX_EXPRESSION_CHARACTERS} are allowed",
+                )
+
+
+@dataclass
+class WorldPixelParams(DefaultDependency):
+    """Which pixels a request reads and how they are resampled; generated worlds have no nodata and no scale."""
+
+    zoom: Annotated[
+        int | None, Query(ge=0, le=MAX_ZOOM, description="Zoom of the pixels; by default the size decides.")
+    ] = None
+    resampling_method: Annotated[
+        WarpResampling | None,
+        Query(alias="resampling", description="Used where width or height is given. Defaults to `bilinear`."),
+    ] = None
+    reproject_method: Annotated[
+        WarpResampling | None,
+        Query(alias="reproject", description="Used for another dst_crs. Defaults to `bilinear`."),
+    ] = None
+
+
+@dataclass
+class NoParams(DefaultDependency):
+    """No options: a tile is a tile."""
+
+
+@dataclass
+class WorldStatisticsParams(StatisticsParams):
+    """Percentiles within 0..100."""
+
+    def __post_init__(self) -> None:
+        """Set the default and check the range."""
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        for percentile in self.percentiles or ():
+            if not 0 <= percentile <= 100:
+                raise HTTPException(422, f"p is {percentile}; a percentile from 0 to 100 is allowed")
+
+
+@dataclass
+class WorldHistogramParams(HistogramParams):
+    """Bins that fit into memory, in order."""
+
+    def __post_init__(self) -> None:
+        """Check what numpy would choke on."""
+        edges = self.bins.split(",") if self.bins else []
+        count = int(edges[0]) if len(edges) == 1 and len(edges[0]) < 10 else len(edges)
+        rising = len(edges) == 1 or all(int(a) <= int(b) for a, b in pairwise(edges))
+        if edges and (
+            not 1 <= count <= MAX_HISTOGRAM_BINS or len(self.bins or "") > 8 * MAX_HISTOGRAM_BINS or not rising
+        ):
+            raise HTTPException(422, f"histogram_bins is not 1 to {MAX_HISTOGRAM_BINS} bins or as many rising edges")
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        if self.range and self.range[0] > self.range[1]:
+            raise HTTPException(422, f"histogram_range is {self.range}; the first number must not exceed the second")
+
+
+async def no_process() -> None:
+    """No algorithms yet: titiler's own are for elevation and single bands."""
+
+
+def inline(dependency: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+    """The same options as a coroutine, so that they are read where the request runs and not in a thread.
+
+    What an option's own reader cannot make sense of is the client's mistake, not ours.
+    """
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return dependency(*args, **kwargs)
+        except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+            options = {name: value for name, value in kwargs.items() if value is not None}
+            raise HTTPException(422, f"{options} makes no sense: {error}") from error
+
+    call.__signature__ = inspect.signature(dependency)  # type: ignore[attr-defined]
+    call.__doc__ = dependency.__doc__
+    return call
+
+
+async def area_request(request: Request, world: World = Depends(world_of)) -> AsyncIterator[None]:
+    """Route dependency of what reads an area: 304 for what the client has, then a slot while it is made.
+
+    Sets `request.state.cancelled` for the reader and `request.state.headers` for the answer.
+    """
+    service = service_of(request)
+    if request.method == "GET":
+        etag = service.etag(world, request.url)
+        headers = {"ETag": etag, "Cache-Control": REVALIDATE}
+        if matches(request, etag):
+            raise HTTPException(304, headers=headers)
+        request.state.headers = headers
+    async with service.slots.hold(request) as cancelled:
+        request.state.cancelled = cancelled
+        yield
+
+
+async def coverage_request(
+    request: Request,
+    cover_scale: Annotated[int | None, Query(gt=0, le=64, description="Sub-pixels along a pixel's side.")] = None,
+) -> None:
+    """Route dependency of statistics of a polygon: fine coverage takes memory, so it leaves fewer pixels."""
+    limit = service_of(request).settings.max_pixels
+    request.state.max_pixels = min(limit, 16 * limit // (cover_scale or 10) ** 2)
+
+
+def matches(request: Request, etag: str) -> bool:
+    """Whether If-None-Match says that the client has this entity already."""
+    header = request.headers.get("if-none-match", "")
+    tags = [tag.strip().removeprefix("W/") for tag in header.split(",")]
+    return etag in tags or tags == ["*"]

@@ -1,0 +1,233 @@
+"""WorldFactory: titiler's routes for generated worlds, with a tile route of its own.
+
+The tile route knows its entity tag before it makes anything, waits in a queue that a client can leave,
+and never blocks the event loop; every other route is titiler's.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+import morecantile
+from attrs import define, field
+from fastapi import Depends, Path, Query
+from morecantile.defaults import TileMatrixSets
+from pydantic import Field
+from rio_tiler.types import ColorMapType
+from starlette.requests import Request
+from starlette.responses import Response
+from titiler.core.dependencies import ColorMapParams, DefaultDependency, ImageRenderingParams
+from titiler.core.factory import TilerFactory
+from titiler.core.models.mapbox import TileJSON
+from titiler.core.resources.enums import ImageType
+from titiler.core.routing import EndpointScope
+from titiler.extensions.wmts import wmtsExtension
+
+from earthgen.errors import AddressError
+from earthgen.pyramid import MAX_ZOOM
+from earthgen.world import World
+from tileserver.admission import Cancelled
+from tileserver.dependencies import (
+    IMMUTABLE,
+    REVALIDATE,
+    NoParams,
+    WorldBandParams,
+    WorldHistogramParams,
+    WorldPixelParams,
+    WorldStatisticsParams,
+    area_request,
+    coverage_request,
+    inline,
+    matches,
+    no_process,
+    reader_params,
+    service_of,
+    world_of,
+)
+from tileserver.errors import not_found
+from tileserver.reader import WORLD_BOUNDS, WorldReader, tile_pixels
+from tileserver.rendering import MEDIA_TYPES, TileFormat, encode_tile, render_world_image
+
+TMS = "WebMercatorQuad"
+TILE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {media_type: {} for media_type in set(MEDIA_TYPES.values())}, "description": "The tile."},
+    304: {"description": "The client's copy is still right; nothing was generated."},
+    404: {"description": "No such world, zoom, column or row."},
+    503: {"description": "Too many tiles wait already; Retry-After says when to come back."},
+}
+_RENDERING = ("bidx", "expression", "rescale", "color_formula", "colormap", "colormap_name", "return_mask")
+"""Query parameters that change a tile's bytes, in titiler's names."""
+_WORLD = ("seed", "prompt", "root")
+"""Query parameters that name the world, in ours."""
+
+_bands = inline(WorldBandParams)
+_pixels = inline(WorldPixelParams)
+_nothing = inline(NoParams)
+_statistics = inline(WorldStatisticsParams)
+_histogram = inline(WorldHistogramParams)
+_colormap = inline(ColorMapParams)
+_rendering = inline(ImageRenderingParams)
+
+_AREAS: list[EndpointScope] = [
+    {"path": "/preview", "method": "GET"},
+    {"path": "/preview.png", "method": "GET"},
+    {"path": "/preview/1x1.png", "method": "GET"},
+    {"path": "/bbox/0,0,1,1.png", "method": "GET"},
+    {"path": "/bbox/0,0,1,1/1x1.png", "method": "GET"},
+    {"path": "/point/0,0", "method": "GET"},
+    {"path": "/statistics", "method": "GET"},
+    {"path": "/statistics", "method": "POST"},
+    {"path": "/feature", "method": "POST"},
+    {"path": "/feature.png", "method": "POST"},
+    {"path": "/feature/1x1.png", "method": "POST"},
+]
+"""One address of each route that generates an area, for titiler's matching of route dependencies."""
+
+
+def web_mercator() -> TileMatrixSets:
+    """The only tile matrix set served, ending at the zoom where worlds end."""
+    full = morecantile.tms.get(TMS)
+    matrices = [matrix for matrix in full.tileMatrices if int(matrix.id) <= MAX_ZOOM]
+    return TileMatrixSets({TMS: full.model_copy(update={"tileMatrices": matrices})})
+
+
+@define(kw_only=True)
+class WorldFactory(TilerFactory):
+    """Routes of one world, under a prefix that holds `{world}`."""
+
+    reader: type[WorldReader] = WorldReader
+    reader_dependency: Any = reader_params
+    path_dependency: Any = world_of
+    layer_dependency: Any = _bands
+    dataset_dependency: Any = _pixels
+    tile_dependency: Any = _nothing
+    stats_dependency: Any = _statistics
+    histogram_dependency: Any = _histogram
+    process_dependency: Any = no_process
+    colormap_dependency: Any = _colormap
+    render_dependency: Any = _rendering
+    render_func: Callable[..., tuple[bytes, str]] = render_world_image
+    supported_tms: TileMatrixSets = field(factory=web_mercator)
+    # titiler's viewer loads its scripts from other people's servers; the map is served beside these routes.
+    add_viewer: bool = False
+    attribution: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        """Add the WMTS document and the dependencies of area requests, then register all routes."""
+        self.extensions = [
+            *self.extensions,
+            wmtsExtension(
+                tile_dependencies=[WorldBandParams, ImageRenderingParams, ColorMapParams],
+                layer_identifier_provider=lambda world: f"earthgen_{world.id}",
+            ),
+        ]
+        self.route_dependencies = [
+            *self.route_dependencies,
+            (_AREAS, [Depends(area_request)]),
+            ([{"path": "/statistics", "method": "POST"}], [Depends(coverage_request)]),
+        ]
+        super().__attrs_post_init__()  # type: ignore[no-untyped-call]
+
+    def tile(self) -> None:
+        """Register the tile route."""
+
+        @self.router.get(
+            "/tiles/{tileMatrixSetId}/{z}/{x}/{y}",
+            operation_id=f"{self.operation_prefix}getTile",
+            response_class=Response,
+            responses=TILE_RESPONSES,
+        )
+        @self.router.get(
+            "/tiles/{tileMatrixSetId}/{z}/{x}/{y}.{format}",
+            operation_id=f"{self.operation_prefix}getTileWithFormat",
+            response_class=Response,
+            responses=TILE_RESPONSES,
+        )
+        async def tile(
+            request: Request,
+            tileMatrixSetId: Annotated[Literal["WebMercatorQuad"], Path(description="Only WebMercatorQuad.")],
+            z: Annotated[int, Path(description=f"Zoom, 0 to {MAX_ZOOM}.")],
+            x: Annotated[int, Path(description="Column, 0 to 2**z - 1 from the west.")],
+            y: Annotated[int, Path(description="Row, 0 to 2**z - 1 from the north.")],
+            format: Annotated[TileFormat, Field(description="Image format; png is exact.")] = "png",
+            tilesize: Annotated[Literal["256", "512"], Query(description="Pixels along a side.")] = "256",
+            v: Annotated[
+                str | None,
+                Query(description="Version of the pixels, from TileJSON; with it tiles may be kept for ever."),
+            ] = None,
+            world: World = Depends(self.path_dependency),
+            reader_params: DefaultDependency = Depends(self.reader_dependency),
+            layer_params: DefaultDependency = Depends(self.layer_dependency),
+            colormap: ColorMapType | None = Depends(self.colormap_dependency),
+            render_params: DefaultDependency = Depends(self.render_dependency),
+        ) -> Response:
+            """One tile, 256 or 512 pixels square; 512-pixel tiles show the pixels of the next zoom."""
+            service = service_of(request)
+            size = int(tilesize)
+            try:
+                box = tile_pixels(z, x, y, size)
+            except AddressError as error:
+                raise not_found(error) from error
+
+            options = sorted((name, value) for name, value in request.query_params.multi_items() if name in _RENDERING)
+            etag = service.etag(world, z, x, y, size, format, options)
+            headers = {
+                "ETag": etag,
+                # With the version in it, an address always means the same bytes: worlds are values.
+                "Cache-Control": IMMUTABLE if v == service.version else REVALIDATE,
+                "X-Earthgen": f"synthetic; world={world.id}; weights={service.engine.weights_id}",
+            }
+            if matches(request, etag):
+                return Response(status_code=304, headers=headers)
+
+            def make(cancelled: Cancelled) -> bytes:
+                reader = self.reader(world, **(reader_params.as_dict() | {"cancelled": cancelled}))
+                if not options:
+                    pixels = reader.engine.tile(world, z, x, y, size=size, cancelled=cancelled)
+                    return encode_tile(pixels, format)
+                image = reader.tile(x, y, z, tilesize=size, **layer_params.as_dict())
+                return self.render_func(
+                    image, colormap=colormap, output_format=ImageType[format], **render_params.as_dict()
+                )[0]
+
+            made = await service.tile(request, etag, world, box, make)
+            headers["X-Cache"] = made.cache
+            headers["Server-Timing"] = f"tile;dur={made.seconds * 1000:.1f}"
+            return Response(made.content, media_type=MEDIA_TYPES[format], headers=headers)
+
+    def tilejson(self) -> None:
+        """Register the TileJSON route."""
+
+        @self.router.get(
+            "/{tileMatrixSetId}/tilejson.json",
+            response_model=TileJSON,
+            response_model_exclude_none=True,
+            operation_id=f"{self.operation_prefix}getTileJSON",
+        )
+        async def tilejson(
+            request: Request,
+            tileMatrixSetId: Annotated[Literal["WebMercatorQuad"], Path(description="Only WebMercatorQuad.")],
+            tilesize: Annotated[Literal["256", "512"], Query(description="Pixels along a tile's side.")] = "256",
+            tile_format: Annotated[TileFormat, Query(description="Image format of the tiles.")] = "png",
+            world: World = Depends(self.path_dependency),
+        ) -> dict[str, Any]:
+            """TileJSON 3 of the world; its tile addresses carry the world's parameters and the version on."""
+            service = service_of(request)
+            address = self.url_for(request, "tile", tileMatrixSetId=TMS, z="{z}", x="{x}", y="{y}", format=tile_format)
+            carried = [item for item in request.query_params.multi_items() if item[0] in (*_WORLD, *_RENDERING)]
+            if tilesize != "256":
+                carried.append(("tilesize", tilesize))
+            carried.append(("v", service.version))
+            return {
+                "name": f"earthgen {world.root}, seed {world.seed}",
+                "description": "Synthetic imagery: generated, not observed.",
+                "version": "1.0.0",
+                "attribution": self.attribution or None,
+                "tiles": [f"{address}?{urlencode(carried)}"],
+                "minzoom": 0,
+                "maxzoom": MAX_ZOOM if tilesize == "256" else MAX_ZOOM - 1,
+                "bounds": list(WORLD_BOUNDS),
+                # MapLibre takes its tile size from here; it would assume 512 otherwise.
+                "tileSize": int(tilesize),
+                "world": world.id,
+            }

@@ -1,0 +1,96 @@
+"""Run the service with uvicorn: one process, or several workers that share a cache folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from earthgen.errors import EarthgenError
+from tileserver.app import create_app
+from tileserver.service import EngineFactory, open_engine
+from tileserver.settings import Settings
+
+GRACE_S = 10
+"""Seconds that running requests get to finish when the server is told to stop."""
+
+
+class AddressInUseError(EarthgenError):
+    """The host and port cannot be listened on."""
+
+
+def serve(
+    settings: Settings | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: int = 1,
+    announce: Callable[[str], None] = print,
+    engine_factory: EngineFactory = open_engine,
+) -> None:
+    """Serve until told to stop.
+
+    Args:
+        settings: of the server; read from the environment if absent.
+        host: address to listen on.
+        port: 0 takes any free one.
+        workers: processes; each loads the network, all share `settings.cache`.
+        announce: told the server's address, once the engine is open.
+        engine_factory: opens the engine of a server with one worker; workers always open the real one.
+
+    Raises:
+        AddressInUseError: somebody else listens there, or the address is not this machine's.
+        WeightsError: the weights cannot be loaded.
+        ValueError: workers below 1, or a port that does not exist.
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; a number from 1 on is allowed")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port is {port}; 0 to 65535 is allowed")
+    settings = settings or Settings()
+    with _bound_socket(host, port) as listener:
+        port = listener.getsockname()[1]
+        # Before the server starts: damaged weights are one sentence here, and a crashing worker there.
+        engine = engine_factory(settings)
+        announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+        if workers == 1:
+            app = create_app(settings, lambda _: engine)
+            uvicorn.Server(uvicorn.Config(app, **_OPTIONS)).run(sockets=[listener])
+            return
+    engine.close()
+    # Workers are fresh processes and read their settings from the environment, as any server does.
+    os.environ.update(_environment(settings, workers))
+    uvicorn.run("tileserver.app:create_app", factory=True, host=host, port=port, workers=workers, **_OPTIONS)
+
+
+_OPTIONS: dict[str, Any] = {"timeout_graceful_shutdown": GRACE_S, "server_header": False}
+
+
+def _bound_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        # Listening already: another server that binds between now and uvicorn's own call must fail, not share.
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise AddressInUseError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}; choose another --port or --host"
+        ) from error
+    return listener
+
+
+def _environment(settings: Settings, workers: int) -> dict[str, str]:
+    """The settings as environment variables, with the processor's cores shared among the workers."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    values.setdefault("threads", max(1, (os.cpu_count() or 1) // workers))
+    return {
+        f"EARTHGEN_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }

@@ -1,0 +1,133 @@
+"""What one server process holds while it runs: the engine, the worlds, the queues and the encoded tiles."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+from starlette.requests import Request
+
+from earthgen.pyramid import Box
+from earthgen.registry import WorldRegistry
+from earthgen.world import World
+from tileserver.admission import Cancelled, Slots, TileQueue
+from tileserver.reader import WorldEngine
+from tileserver.rendering import ENCODERS
+from tileserver.settings import Settings
+
+EngineFactory = Callable[[Settings], WorldEngine]
+
+_VERSION_CHARACTERS = 12
+_LONGEST_RETRY_S = 60
+
+
+def open_engine(settings: Settings) -> WorldEngine:
+    """Open the real engine, which loads the network: the one place of this package that imports it."""
+    from earthgen.engine import Engine
+
+    return Engine.open(
+        settings.weights,
+        settings.cache,
+        memory_bytes=settings.memory_bytes,
+        disk_bytes=settings.disk_bytes,
+        threads=settings.threads,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MadeTile:
+    """An encoded tile and how it came to be.
+
+    Attributes:
+        content: the image file.
+        cache: "HIT" if nothing had to be generated, "MISS" if something had, "DEDUP" if another request was
+            already having it made.
+        seconds: from the request's arrival to the encoded bytes.
+    """
+
+    content: bytes
+    cache: str
+    seconds: float
+
+
+class Service:
+    """One process's share of the server; made by the app's lifespan, closed by `close`.
+
+    Args:
+        settings: of the server.
+        engine: closed with the service.
+    """
+
+    def __init__(self, settings: Settings, engine: WorldEngine) -> None:
+        self.settings = settings
+        self.engine = engine
+        self.registry = WorldRegistry(settings.cache, limit=settings.max_worlds)
+        self.version = _digest(engine.fingerprint, ENCODERS)[:_VERSION_CHARACTERS]
+        """Changes whenever the same address could give other bytes; the `v` of tile addresses."""
+        self.slots = Slots(settings.region_threads, settings.region_queue)
+        # What is ready must not wait behind what has to be generated.
+        self._ready = TileQueue(2, 4 * settings.tile_queue, lambda _: 1, "ready")
+        self._threads = settings.tile_threads or max(2, settings.threads or len(os.sched_getaffinity(0)))
+        self._cold = TileQueue(self._threads, settings.tile_queue, self._retry_after, "generate")
+        self._encoded: LRUCache[str, bytes] = LRUCache(settings.encoded_bytes, getsizeof=len)
+
+    @property
+    def waiting(self) -> int:
+        """Tiles that wait to be generated."""
+        return self._cold.waiting
+
+    def etag(self, world: World, *address: object) -> str:
+        """A strong entity tag, known before anything is generated."""
+        return f'"{_digest(self.version, world.id, *address)[:32]}"'
+
+    async def tile(
+        self, request: Request, key: str, world: World, box: Box, make: Callable[[Cancelled], bytes]
+    ) -> MadeTile:
+        """An encoded tile: from memory, from finished windows, or generated when its turn comes.
+
+        Args:
+            request: of the client that waits.
+            key: names the bytes.
+            world: of the tile.
+            box: the pixels that the tile shows.
+            make: generates and encodes.
+
+        Raises:
+            OverloadedError: too many tiles wait already.
+            RequestCancelledError: the client went away.
+        """
+        start = time.perf_counter()
+        if (content := self._encoded.get(key)) is not None:
+            return MadeTile(content, "HIT", time.perf_counter() - start)
+
+        def make_if_ready(cancelled: Cancelled) -> bytes:
+            return make(cancelled) if self.engine.is_ready(world, box) else b""
+
+        content, _ = await self._ready.run(request, key, make_if_ready)
+        cache = "HIT"
+        if not content:
+            content, shared = await self._cold.run(request, key, make)
+            cache = "DEDUP" if shared else "MISS"
+        if len(content) <= self._encoded.maxsize:
+            self._encoded[key] = content
+        return MadeTile(content, cache, time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Finish what runs, drop what waits and close the engine."""
+        self._ready.close()
+        self._cold.close()
+        self.engine.close()
+
+    def _retry_after(self, waiting: int) -> int:
+        """Seconds in which about half of the queue is done, if each tile needs about four windows."""
+        seconds = 2 * waiting * self.engine.activity().seconds_per_window / self._threads
+        return min(_LONGEST_RETRY_S, max(1, math.ceil(seconds)))
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()

@@ -1,0 +1,88 @@
+"""The routes that list, describe and register worlds."""
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from earthgen.errors import RegistryError
+from earthgen.pyramid import MAX_ZOOM
+from earthgen.world import World
+from tileserver.dependencies import service_of, world_of
+
+router = APIRouter(tags=["worlds"])
+_QUERY = ("seed", "prompt", "root")
+
+
+def describe(request: Request, name: str, world: World, query: str = "") -> dict[str, Any]:
+    """A world as JSON: its value, its id, and where its pictures are."""
+    service = service_of(request)
+    base = str(request.base_url).rstrip("/") + f"/worlds/{name}"
+    suffix = f"?{query}" if query else ""
+    versioned = f"?{query}&v={service.version}" if query else f"?v={service.version}"
+    return {
+        "name": name,
+        "id": world.id,
+        **world.to_dict(),
+        "synthetic": True,
+        "minzoom": 0,
+        "maxzoom": MAX_ZOOM,
+        "weights": service.engine.weights_id,
+        "version": service.version,
+        "links": {
+            "self": base + suffix,
+            "tiles": f"{base}/tiles/WebMercatorQuad/{{z}}/{{x}}/{{y}}.png{versioned}",
+            "tilejson": f"{base}/WebMercatorQuad/tilejson.json{suffix}",
+            "wmts": f"{base}/WMTSCapabilities.xml{suffix}",
+            "preview": f"{base}/preview.png{suffix}",
+        },
+    }
+
+
+@router.get("/worlds")
+def list_worlds(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Most worlds to list.")] = 100,
+    offset: Annotated[int, Query(ge=0, description="Worlds to skip.")] = 0,
+) -> dict[str, Any]:
+    """The built-in worlds, then the registered ones."""
+    registry = service_of(request).registry
+    names = registry.names()
+    page = names[offset : offset + limit]
+    return {"worlds": [describe(request, name, registry.get(name)) for name in page], "total": len(names)}
+
+
+@router.post("/worlds", status_code=201)
+def register_world(
+    request: Request,
+    response: Response,
+    world: Annotated[
+        dict[str, Any],
+        Body(
+            description='A world\'s value; absent keys take their defaults: root "earth", seed 0, no prompt, no edits.',
+            openapi_examples={"planet": {"value": {"root": "planet", "seed": 7}}},
+        ),
+    ],
+) -> dict[str, Any]:
+    """Make a world known under its id; the same value gets the same id, however often."""
+    value = World.from_dict(world)
+    try:
+        name = service_of(request).registry.register(value)
+    except RegistryError as error:
+        raise HTTPException(507, str(error)) from error
+    description = describe(request, name, value)
+    response.headers["Location"] = description["links"]["self"]
+    return description
+
+
+@router.get("/worlds/{world}")
+async def get_world(
+    request: Request,
+    value: Annotated[World, Depends(world_of)],
+    world: Annotated[str, Path(description="earth, planet, or the id of a registered world")],
+) -> dict[str, Any]:
+    """One world: its value, its id and its links, which carry seed and prompt on."""
+    query = urlencode([item for item in request.query_params.multi_items() if item[0] in _QUERY])
+    return describe(request, world, value, query)
