@@ -1,0 +1,205 @@
+"""Make `earthgen/roots/earth.jpg`: NASA's Blue Marble in Web Mercator, graded, with water in place of the sea floor.
+
+    python -m training.roots.earth [--output PATH] [--quality 92]
+
+Children average to their parent exactly, so the tones here rule every finer level. Blue Marble is far darker
+over forest and sea than aerial pictures are, and it shows the sea floor. So the land goes through one tone
+curve a colour, and the sea is painted anew: a slowly varying blue that knows latitude, the distance to the
+coast and, softly, where the water is shallow. Coral banks and turbid water, which Blue Marble shows in their
+true colour, are kept. The mask of the water is read from the picture itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+from scipy import ndimage
+from scipy.interpolate import PchipInterpolator
+
+from earthgen.pyramid import EQUATOR_GSD, ROOT_ZOOM, row_latitudes
+from training.roots.sources import SIZE, Floats, picture, to_mercator
+
+OUTPUT = Path(__file__).parents[2] / "earthgen" / "roots" / "earth.jpg"
+
+# Blue Marble level -> root level for red, green and blue; anchored on rain forest (22, 35, 9), boreal forest
+# (42, 49, 24), European and American farmland (49, 60, 24) and (58, 66, 33), the Australian desert (109, 68, 39),
+# the Sahara (182, 154, 119) and ice (253, 253, 253).
+TONE_CURVES: tuple[tuple[tuple[float, float], ...], ...] = (
+    ((0, 30), (22, 54), (42, 73), (58, 93), (109, 150), (158, 184), (182, 200), (220, 222), (255, 238)),
+    ((0, 38), (35, 76), (49, 87), (66, 104), (90, 125), (126, 152), (154, 174), (210, 216), (255, 242)),
+    ((0, 37), (9, 48), (24, 61), (39, 76), (91, 113), (119, 138), (200, 207), (255, 246)),
+)
+
+DEEP_BY_LATITUDE: tuple[tuple[float, tuple[float, float, float]], ...] = (
+    # |latitude| in degrees -> colour of the open ocean: clear gyres, greener temperate seas, grey polar water.
+    (0, (17, 46, 78)),
+    (22, (15, 42, 76)),
+    (45, (19, 47, 75)),
+    (62, (24, 52, 75)),
+    (85, (29, 56, 75)),
+)
+COAST_TROPICAL = np.array((30, 84, 104), dtype=np.float32)
+COAST_POLAR = np.array((42, 74, 84), dtype=np.float32)
+
+
+def matte(source: Floats) -> tuple[Floats, Floats, Floats]:
+    """Separate Blue Marble into land and water.
+
+    Args:
+        source: (h, w, 3) Blue Marble.
+
+    Returns:
+        The share of land (h, w), 0 .. 1; the land's own colour (h, w, 3) with the water mixed out of coast pixels;
+        and the water's departure from the colours of the painted sea floor (h, w, 3), 0 where there is none.
+    """
+    red, blue = source[..., 0], source[..., 2]
+    # Painted sea floor and black lakes are bluer than any land; snow is bluish too, but bright in red.
+    blueness = blue - 1.12 * red
+    certain_water = (blueness > 8) & (red < 120)
+    certain_land = blueness < 1
+    certain_water |= (source.max(-1) < 26) & (blue >= red)
+    certain_land &= ~certain_water
+    # Take the certainty off at the border, where pixels are mixtures.
+    core_water = ndimage.binary_erosion(certain_water, np.ones((3, 3)))
+    core_land = ndimage.binary_erosion(certain_land, np.ones((3, 3)))
+    # Where land or water is too narrow to have a core, all of it counts.
+    narrow_water = certain_water & ~ndimage.binary_dilation(core_water, iterations=3)
+    narrow_land = certain_land & ~ndimage.binary_dilation(core_land, iterations=3)
+    water_colour = _local_mean(source, core_water | narrow_water)
+    land_colour = _local_mean(source, core_land | narrow_land)
+    axis = land_colour - water_colour
+    share = ((source - water_colour) * axis).sum(-1) / np.maximum((axis * axis).sum(-1), 60.0)
+    share = np.clip(share, 0, 1)
+    share[core_water], share[core_land] = 0, 1
+    unmixed = (source - (1 - share[..., None]) * water_colour) / np.maximum(share[..., None], 0.5)
+    trust = np.clip((share - 0.3) / 0.5, 0, 1)[..., None]
+    land = np.clip(trust * unmixed + (1 - trust) * land_colour, 0, 255)
+
+    # The painted floor runs along one line of colours; what is greener and brighter than that is real shallow water.
+    level = np.clip((blue - 20.0) / (127.0 - 20.0), 0, 1)
+    floor = np.stack([2 + 25 * level, 6 + 63 * level, 20 + 107 * level], axis=-1)
+    departure = np.clip(source - floor, 0, None)
+    departure = np.where((departure[..., 1] > 9)[..., None] & certain_water[..., None], departure, 0)
+    # Beyond 52 degrees what departs is the shading of the painted floor, not the water.
+    latitude = np.abs(90 - (np.arange(source.shape[0]) + 0.5) * 180 / source.shape[0])
+    departure *= np.clip((52 - latitude) / 4, 0, 1)[:, None, None]
+    return share.astype(np.float32), land.astype(np.float32), departure.astype(np.float32)
+
+
+def sea(share: Floats, shallow: Floats) -> Floats:
+    """Colour of the water everywhere.
+
+    Args:
+        share: (SIZE, SIZE) share of land.
+        shallow: (SIZE, SIZE) 0 .. 1, where the sea is shallow.
+
+    Returns:
+        (SIZE, SIZE, 3) in 0 .. 255, smooth.
+    """
+    latitude = np.abs(row_latitudes(ROOT_ZOOM, 0, SIZE))
+    knots = [degrees for degrees, _ in DEEP_BY_LATITUDE]
+    deep = np.stack(
+        [PchipInterpolator(knots, [colour[k] for _, colour in DEEP_BY_LATITUDE])(latitude) for k in range(3)], -1
+    ).astype(np.float32)
+    polar = np.clip((latitude - 20) / 35, 0, 1).astype(np.float32)[:, None]
+    coast = COAST_TROPICAL * (1 - polar) + COAST_POLAR * polar
+
+    gsd_km = (EQUATOR_GSD / 2**ROOT_ZOOM / 1000 * np.cos(np.radians(latitude)))[:, None]
+    pad = SIZE // 8
+    distance_km = ndimage.distance_transform_edt(np.pad(share < 0.5, ((0, 0), (pad, pad)), mode="wrap"))[:, pad:-pad]
+    distance_km = distance_km * gsd_km
+    near = np.exp(-distance_km / 22) * 0.30 + np.exp(-distance_km / 140) * 0.14
+    near = smooth(near.astype(np.float32), 1.2)
+    weight = np.clip(near + 0.20 * smooth(shallow, 7.0) + 0.06 * smooth(shallow, 30.0), 0, 0.6)
+
+    # Currents and plankton: a level or two, hundreds of kilometres wide.
+    rng = np.random.Generator(np.random.Philox(key=20041001))
+    drift = sum(
+        amplitude * _unit(smooth(rng.standard_normal((SIZE, SIZE), dtype=np.float32), sigma))
+        for sigma, amplitude in ((90.0, 0.9), (35.0, 0.6), (12.0, 0.35))
+    )
+    drift_colour = np.array((0.6, 1.0, 0.8), dtype=np.float32)
+    return np.asarray(deep[:, None] + weight[..., None] * (coast - deep)[:, None] + drift[..., None] * drift_colour)
+
+
+def grade_land(land: Floats) -> Floats:
+    """Blue Marble's land through the tone curves."""
+    levels = np.arange(256)
+    tables = [PchipInterpolator(*zip(*curve, strict=True))(levels) for curve in TONE_CURVES]
+    return np.stack([np.interp(land[..., k], levels, tables[k]) for k in range(3)], -1).astype(np.float32)
+
+
+def smooth(plane: Floats, sigma: float) -> Floats:
+    """Gaussian blur that wraps in columns; wide blurs run on a reduced plane."""
+    reduce = max(1, int(2 ** np.floor(np.log2(sigma / 3)))) if sigma >= 6 else 1
+    if reduce > 1:
+        small = plane.reshape(plane.shape[0] // reduce, reduce, plane.shape[1] // reduce, reduce).mean((1, 3))
+        small = ndimage.gaussian_filter(small, sigma / reduce, mode=("nearest", "wrap"))
+        wrapped = np.pad(small, ((4, 4), (4, 4)), mode="wrap")
+        wrapped[:4], wrapped[-4:] = wrapped[4], wrapped[-5]
+        positions = (np.arange(plane.shape[0]) + 0.5) / reduce - 0.5 + 4
+        for axis in (0, 1):
+            low = np.floor(positions).astype(int)
+            part = (positions - low).astype(np.float32)
+            part = part[:, None] if axis == 0 else part[None]
+            wrapped = np.take(wrapped, low, axis) * (1 - part) + np.take(wrapped, low + 1, axis) * part
+        return wrapped.astype(np.float32)
+    return np.asarray(ndimage.gaussian_filter(plane, sigma, mode=("nearest", "wrap")))
+
+
+def shallows(relief: Floats) -> Floats:
+    """Where ETOPO1's colours say that the sea is shallow, 0 .. 1; (h, w)."""
+    red, green, blue = (relief[..., k] for k in range(3))
+    is_sea = blue > red + 12
+    return np.where(is_sea, np.clip((green - 185) / 35, 0, 1), 0).astype(np.float32)
+
+
+def make() -> npt.NDArray[np.uint8]:
+    """The graded Earth, uint8 (SIZE, SIZE, 3)."""
+    share, land, departure = matte(picture("bmng"))
+    planes = np.concatenate(
+        [share[..., None], grade_land(land) * share[..., None], departure, shallows(picture("etopo1"))[..., None]], -1
+    )
+    warped = to_mercator(planes)
+    share, weighted_land, departure = warped[..., 0], warped[..., 1:4], warped[..., 4:7]
+    land = np.clip(weighted_land / np.maximum(share, 0.1)[..., None], 0, 255)
+    # Two rounds of JPEG and a warp have blurred the coasts: half of that is taken back.
+    share = np.clip((share - 0.5) * 1.5 + 0.5, 0, 1)
+    coral = np.clip(np.stack([smooth(departure[..., k], 0.8) for k in range(3)], -1), 0, None)
+    water = sea(share, np.clip(warped[..., 7], 0, 1)) + np.array((0.55, 0.7, 0.6), np.float32) * coral
+    picture_out = share[..., None] * land + (1 - share[..., None]) * water
+    return np.clip(np.rint(picture_out), 0, 255).astype(np.uint8)
+
+
+def _local_mean(source: Floats, mask: npt.NDArray[np.bool_]) -> Floats:
+    """Mean colour of the masked pixels around each pixel; that of the nearest one where none is near."""
+    weight = ndimage.gaussian_filter(mask.astype(np.float32), 2.0, mode=("nearest", "wrap"))
+    index = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
+    nearest = source[index[0], index[1]]
+    blurred = [ndimage.gaussian_filter(source[..., k] * mask, 2.0, mode=("nearest", "wrap")) for k in range(3)]
+    trust = np.clip(weight / 0.05, 0, 1)[..., None]
+    mean = trust * np.stack(blurred, -1) / np.maximum(weight, 1e-4)[..., None] + (1 - trust) * nearest
+    return np.asarray(mean, dtype=np.float32)
+
+
+def _unit(plane: Floats) -> Floats:
+    return (plane - plane.mean()) / plane.std()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Make the graded picture of the Earth in Web Mercator.")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    parser.add_argument("--quality", type=int, default=92)
+    arguments = parser.parse_args()
+    image = Image.fromarray(make())
+    image.save(arguments.output, quality=arguments.quality, subsampling=0, optimize=True)
+    print(f"{arguments.output}: {arguments.output.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
