@@ -31,8 +31,8 @@ class CascadeStep:
 
     def __init__(self, net: DetailDenoiser, device: torch.device) -> None:
         self._device = device
-        self._model = Preconditioned(net.to(device=device, dtype=torch.float32).eval().requires_grad_(False))
-        self._std = torch.tensor(net.config["detail_std"], device=device)[None, :, None, None]
+        self._net = net.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+        self._model = Preconditioned(self._net)
         self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"])
         self._margin: int = net.config["margin"]
 
@@ -70,7 +70,7 @@ class CascadeStep:
             torch.from_numpy(noise)[None].to(self._device),
             self._sigmas,
         )
-        detail = state * self._std + smooth_detail(parent)
+        detail = state * self._net.detail_scale(parent, condition.log2_gsd) + smooth_detail(parent)
         inner = slice(self._margin, -self._margin)
         image = join(parent[:, :, inner, inner], detail[:, :, inner, inner])
         return quantise(image.float().cpu(), parents[inner, inner])

@@ -22,7 +22,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from einops import rearrange
 from torch import nn
 
-from earthgen.detail import DETAIL_CHANNELS
+from earthgen.detail import COEFFICIENTS, DETAIL_CHANNELS, local_contrast, smooth_detail
 from earthgen.sampler import karras_sigmas
 
 ALIGNMENT = 4
@@ -126,8 +126,9 @@ class DetailDenoiser(ModelMixin, ConfigMixin):
         kernel: side of the depthwise kernels, in positions.
         expansion: widening inside a block.
         embedding: width of the row embedding.
-        detail_std: 45 standard deviations, one a detail channel, in [-1, 1] units; the state is the
-            residual detail divided by them.
+        detail_std: 45 standard deviations, one a detail channel; see `detail_scale`.
+        contrast: how strong detail is where a parent is busy: (log2 of a GSD, offset, slope) rows in
+            rising order of GSD; see `detail_scale`.
         sigmas: falling noise levels, ending in 0, at which the weights are to be sampled.
         margin: positions at each side of a window whose values depend visibly on where the window was
             cut; measured, see the weights' card. A multiple of ALIGNMENT.
@@ -142,13 +143,14 @@ class DetailDenoiser(ModelMixin, ConfigMixin):
         expansion: int = 3,
         embedding: int = 192,
         detail_std: tuple[float, ...] = (1.0,) * DETAIL_CHANNELS,
+        contrast: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),),
         sigmas: tuple[float, ...] = karras_sigmas(6),
         margin: int = 8,
     ) -> None:
         super().__init__()
         fine, middle, coarse = channels
         self.row_embedding = RowEmbedding(embedding)
-        self.enter = nn.Conv2d(DETAIL_CHANNELS + 3, fine, 3, padding=1)
+        self.enter = nn.Conv2d(DETAIL_CHANNELS + 3 + 1 + COEFFICIENTS, fine, 3, padding=1)
         self.fine_in = Stage(blocks[0], fine, embedding, kernel, expansion)
         self.to_middle = nn.Conv2d(4 * fine, middle, 1)
         self.middle_in = Stage(blocks[1], middle, embedding, kernel, expansion)
@@ -160,6 +162,38 @@ class DetailDenoiser(ModelMixin, ConfigMixin):
         self.fine_out = Stage(blocks[4], fine, embedding, kernel, expansion)
         self.leave = nn.Conv2d(fine, DETAIL_CHANNELS, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
+
+    def detail_scale(self, parent: torch.Tensor, log2_gsd: torch.Tensor) -> torch.Tensor:
+        """The unit in which detail is generated, at each position.
+
+        Detail is strong where the parent is busy and faint over water and sand: its root mean square is
+        about exp(offset + slope * local contrast), with numbers that depend on the ground sampling
+        distance. Divided by that and by `detail_std`, it has about unit variance everywhere, so that the
+        network need not learn amplitudes and flat ground is not left with the noise of busy ground.
+
+        Args:
+            parent: (b, 3, h, w) in [-1, 1].
+            log2_gsd: (b, h).
+
+        Returns:
+            (b, 45, h, w), in [-1, 1] units.
+        """
+        offset, slope = self._contrast_at(log2_gsd)
+        strength = (offset + slope * local_contrast(parent)).clamp(-4.0, 1.5).exp()
+        std = torch.tensor(self.config["detail_std"]).to(parent)
+        return std[None, :, None, None] * strength
+
+    def _contrast_at(self, log2_gsd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Offset and slope, each (b, 1, h, 1), interpolated between the rows of `contrast`."""
+        knots = torch.tensor(self.config["contrast"]).to(log2_gsd)
+        if len(knots) == 1:
+            fixed = knots[0, 1:].expand(*log2_gsd.shape, 2)
+        else:
+            upper = torch.searchsorted(knots[:, 0].contiguous(), log2_gsd.contiguous()).clamp(1, len(knots) - 1)
+            low, high = knots[upper - 1], knots[upper]
+            share = ((log2_gsd - low[..., 0]) / (high[..., 0] - low[..., 0])).clamp(0, 1)[..., None]
+            fixed = low[..., 1:] + share * (high[..., 1:] - low[..., 1:])
+        return fixed[:, None, :, None, 0], fixed[:, None, :, None, 1]
 
     def forward(self, state: torch.Tensor, log_sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         """Predict.
@@ -176,8 +210,13 @@ class DetailDenoiser(ModelMixin, ConfigMixin):
         middle_rows = F.avg_pool1d(fine_rows, 2)
         coarse_rows = F.avg_pool1d(middle_rows, 2)
 
+        # The parent as it is, and in the units of the detail that it calls for.
+        scale = self.detail_scale(condition.parent, condition.log2_gsd)
+        slopes = smooth_detail(condition.parent)[:, :COEFFICIENTS] / scale[:, :COEFFICIENTS]
+        known = [state, condition.parent, scale[:, :1].log(), slopes.clamp(-8, 8) / 2]
+
         # Down: each halving folds 2x2 positions into channels.
-        fine = self.fine_in(self.enter(torch.cat([state, condition.parent], dim=1)), fine_rows)
+        fine = self.fine_in(self.enter(torch.cat(known, dim=1)), fine_rows)
         middle = self.middle_in(self.to_middle(F.pixel_unshuffle(fine, 2)), middle_rows)
         coarse = self.coarse(self.to_coarse(F.pixel_unshuffle(middle, 2)), coarse_rows)
 

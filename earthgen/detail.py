@@ -33,7 +33,8 @@ DETAIL_CHANNELS = 3 * COEFFICIENTS
 def _colour_axes() -> torch.Tensor:
     """Orthonormal rows: lightness, red minus blue, magenta minus green; shape (3, 3)."""
     axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
-    return axes / axes.norm(dim=1, keepdim=True)
+    unit: torch.Tensor = axes / axes.norm(dim=1, keepdim=True)
+    return unit
 
 
 @cache
@@ -89,6 +90,23 @@ def smooth_detail(parent: torch.Tensor) -> torch.Tensor:
     padded = F.pad(lightness_chroma, (2, 2, 2, 2), mode="replicate")
     kernel = _smooth_kernel().to(parent).repeat(3, 1, 1, 1)
     return F.conv2d(padded, kernel, groups=3)
+
+
+def local_contrast(parent: torch.Tensor) -> torch.Tensor:
+    """How busy a parent is around each position.
+
+    Args:
+        parent: (b, 3, h, w) in [-1, 1].
+
+    Returns:
+        (b, 1, h, w): natural logarithm of the root mean square, over 5x5 positions and the colours, of
+        the parent minus its 3x3 binomial blur; never below that of a quarter of a grey level.
+    """
+    kernel = torch.tensor([1.0, 2.0, 1.0]).to(parent) / 4
+    blur = (kernel[:, None] * kernel[None, :])[None, None].repeat(3, 1, 1, 1)
+    sharp = parent - F.conv2d(F.pad(parent, (1, 1, 1, 1), mode="replicate"), blur, groups=3)
+    energy = F.pad(sharp.square().mean(dim=1, keepdim=True), (2, 2, 2, 2), mode="replicate")
+    return 0.5 * (F.avg_pool2d(energy, 5, stride=1) + (0.25 / 127.5) ** 2).log()
 
 
 def to_unit(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:

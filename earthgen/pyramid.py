@@ -165,11 +165,13 @@ def bounds_box(bounds: Bounds, zoom: int) -> Box:
     size = world_size(zoom)
     left, top = _global_pixel(west, min(north, MAX_LATITUDE), size)
     right, bottom = _global_pixel(east, max(south, -MAX_LATITUDE), size)
-    # Bounds that were computed from pixel edges must give those edges back: snap within 1e-6 pixel.
-    column, row = math.floor(left + 1e-6), math.floor(top + 1e-6)
-    width = max(1, math.ceil(right - 1e-6) - column)
-    height = max(1, math.ceil(bottom - 1e-6) - row)
-    return Box(zoom, max(0, row), column, min(height, size - max(0, row)), min(width, size - column))
+    # Bounds that were computed from pixel edges must give those edges back: snap within 1e-6 pixel. The last
+    # pixel of the world is the one for slivers at its eastern and southern edges.
+    column = min(max(0, math.floor(left + 1e-6)), size - 1)
+    row = min(max(0, math.floor(top + 1e-6)), size - 1)
+    width = min(max(1, math.ceil(right - 1e-6) - column), size - column)
+    height = min(max(1, math.ceil(bottom - 1e-6) - row), size - row)
+    return Box(zoom, row, column, height, width)
 
 
 def point_pixel(longitude: float, latitude: float, zoom: int) -> tuple[int, int]:

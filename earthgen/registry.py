@@ -14,7 +14,7 @@ import tempfile
 import threading
 from pathlib import Path
 
-from earthgen.errors import EarthgenError, UnknownWorldError, WorldError
+from earthgen.errors import RegistryError, UnknownWorldError, WorldError
 from earthgen.world import World
 
 BUILT_IN: dict[str, World] = {"earth": World(root="earth", seed=0), "planet": World(root="planet", seed=0)}
@@ -23,10 +23,6 @@ MAX_WORLDS = 10_000
 """Registered worlds in one folder, so that strangers cannot fill a disk with them."""
 
 _ID = re.compile(r"[0-9a-f]{20}")
-
-
-class RegistryError(EarthgenError):
-    """The folder of worlds cannot be read or written, is full, or holds a damaged file."""
 
 
 class WorldRegistry:
@@ -100,7 +96,10 @@ class WorldRegistry:
         if self._folder is None:
             return set()
         try:
-            return {path.stem for path in self._folder.glob("*.json") if _ID.fullmatch(path.stem)}
+            paths = [Path(name) for name in os.listdir(self._folder)]
+            return {path.stem for path in paths if path.suffix == ".json" and _ID.fullmatch(path.stem)}
+        except FileNotFoundError:
+            return set()
         except OSError as error:
             raise RegistryError(f"worlds in {self._folder} cannot be listed: {error.strerror or error}") from error
 
@@ -121,7 +120,7 @@ class WorldRegistry:
         return world
 
     def _write(self, path: Path, world: World) -> None:
-        if path.exists() and self._is_intact(path):
+        if self._is_intact(path):
             return
         stored = self._stored()
         if path.stem not in stored and len(stored) >= self._limit:

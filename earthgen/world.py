@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal, get_args
@@ -24,6 +24,7 @@ MAX_PROMPT_CHARACTERS = 512
 MAX_EDITS = 256
 MAX_POLYGON_VERTICES = 1024
 _ID_CHARACTERS = 20
+_POLYGON_SHAPE = "edit polygon must be a list of [longitude, latitude] pairs of numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,12 @@ class Edit:
     valid_until: str | None = None
 
     def __post_init__(self) -> None:
+        # Equal numbers of other types (0, -0.0) must not give equal worlds of different spelling.
+        object.__setattr__(self, "polygon", tuple(map(_vertex, _vertices(self.polygon))))
         if not 3 <= len(self.polygon) <= MAX_POLYGON_VERTICES:
             raise WorldError(f"edit polygon has {len(self.polygon)} vertices; 3 to {MAX_POLYGON_VERTICES} are allowed")
+        if len(set(self.polygon)) < 3:
+            raise WorldError("edit polygon needs three distinct vertices")
         for longitude, latitude in self.polygon:
             if not (math.isfinite(longitude) and math.isfinite(latitude)) or abs(longitude) > 180 or abs(latitude) > 90:
                 raise WorldError(
@@ -56,10 +61,7 @@ class Edit:
             raise WorldError("edit prompt is empty; say what should be there")
         for name, value in (("valid_from", self.valid_from), ("valid_until", self.valid_until)):
             if value is not None:
-                try:
-                    date.fromisoformat(value)
-                except ValueError as error:
-                    raise WorldError(f"edit {name} is {value!r}; an ISO date such as 2026-05-01 is allowed") from error
+                _check_date(value, f"edit {name}")
         if self.valid_from and self.valid_until and self.valid_from >= self.valid_until:
             raise WorldError(f"edit valid_from {self.valid_from} is not before valid_until {self.valid_until}")
 
@@ -81,13 +83,9 @@ class Edit:
         """
         _check_keys(value, {"polygon", "prompt", "valid_from", "valid_until"}, "edit")
         try:
-            polygon = tuple((float(longitude), float(latitude)) for longitude, latitude in value["polygon"])
-            prompt = value["prompt"]
+            return cls(value["polygon"], value["prompt"], value.get("valid_from"), value.get("valid_until"))
         except KeyError as error:
             raise WorldError(f"edit lacks {error}; it needs polygon and prompt") from error
-        except (TypeError, ValueError) as error:
-            raise WorldError("edit polygon must be a list of [longitude, latitude] pairs") from error
-        return cls(polygon, prompt, value.get("valid_from"), value.get("valid_until"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +108,7 @@ class World:
     edits: tuple[Edit, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "edits", tuple(self.edits))
         if self.root not in ROOTS:
             raise WorldError(f"root is {self.root!r}; allowed: {', '.join(ROOTS)}")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
@@ -145,13 +144,14 @@ class World:
             WorldError: unknown keys, or values of another type or range.
         """
         _check_keys(value, {"root", "seed", "prompt", "edits"}, "world")
-        edits = value.get("edits") or ()
+        edits = value.get("edits")
+        edits = () if edits is None else edits
         if not isinstance(edits, list | tuple) or not all(isinstance(edit, Mapping) for edit in edits):
             raise WorldError("edits must be a list of objects")
         return cls(
             root=value.get("root", "earth"),
             seed=value.get("seed", 0),
-            prompt=value.get("prompt") or "",
+            prompt="" if value.get("prompt") is None else value["prompt"],
             edits=tuple(Edit.from_dict(edit) for edit in edits),
         )
 
@@ -169,3 +169,32 @@ def _check_prompt(prompt: object, what: str) -> None:
         raise WorldError(f"{what} is {prompt!r}; text is allowed")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise WorldError(f"{what} has {len(prompt)} characters; at most {MAX_PROMPT_CHARACTERS} are allowed")
+
+
+def _check_date(value: object, what: str) -> None:
+    """One spelling only: Python also reads 20260501 and 2026-W18-5, which do not sort as text."""
+    try:
+        if isinstance(value, str) and date.fromisoformat(value).isoformat() == value:
+            return
+    except ValueError:
+        pass
+    raise WorldError(f"{what} is {value!r}; an ISO date such as 2026-05-01 is allowed")
+
+
+def _vertices(polygon: object) -> Iterable[object]:
+    if not isinstance(polygon, list | tuple):
+        raise WorldError(_POLYGON_SHAPE)
+    return polygon
+
+
+def _vertex(vertex: object) -> tuple[float, float]:
+    if not isinstance(vertex, list | tuple) or len(vertex) != 2:
+        raise WorldError(_POLYGON_SHAPE)
+    for number in vertex:
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise WorldError(_POLYGON_SHAPE)
+    try:
+        # Adding 0.0 turns -0.0 into 0.0.
+        return float(vertex[0]) + 0.0, float(vertex[1]) + 0.0
+    except OverflowError as error:
+        raise WorldError(_POLYGON_SHAPE) from error

@@ -25,6 +25,7 @@ from datasets.pyramids import BAND_GSDS, Crops, CropSampler, read_levels
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, smooth_detail, split, to_unit
 from training.augment import regrade, stored_parent
+from training.contrast import measure_detail
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.ema import update_ema
 from training.sheets import draw_sheet
@@ -42,7 +43,8 @@ class Settings:
         decay_after: images after which it falls with the square root of progress.
         sigma_mean: mean of ln sigma.
         sigma_std: standard deviation of ln sigma.
-        parent_noise: largest standard deviation of noise on the parent, in [-1, 1] units.
+        noisy_share: share of the parents that carry noise.
+        parent_noise: largest standard deviation of that noise, in [-1, 1] units.
         ema_half_life: images.
         seed: of crops, noise and initial weights.
     """
@@ -52,38 +54,30 @@ class Settings:
     learning_rate: float = 6e-4
     warm_up: int = 4_000
     decay_after: int = 40_000
-    sigma_mean: float = 0.0
-    sigma_std: float = 1.4
-    parent_noise: float = 0.08
+    sigma_mean: float = -0.2
+    sigma_std: float = 1.3
+    noisy_share: float = 0.25
+    parent_noise: float = 0.03
     ema_half_life: int = 8_000
     seed: int = 1
 
 
-def detail_std(sampler: CropSampler, crops: int = 2048) -> tuple[float, ...]:
-    """Standard deviation of each residual detail channel over re-graded crops; 45 numbers."""
-    random = torch.Generator().manual_seed(0)
-    square = torch.zeros(DETAIL_CHANNELS, dtype=torch.float64)
-    for number in range(crops // 64):
-        image = regrade(to_unit(sampler.draw(number, 64).pixels), random)
-        _, detail = split(image)
-        square += (detail - smooth_detail(stored_parent(image))).double().square().mean(dim=(0, 2, 3)) / (crops // 64)
-    return tuple(round(float(value), 5) for value in square.sqrt())
-
-
 def make_example(
-    crops: Crops, std: torch.Tensor, settings: Settings, random: torch.Generator
+    net: DetailDenoiser, crops: Crops, settings: Settings, random: torch.Generator
 ) -> tuple[torch.Tensor, Condition]:
     """The clean state (b, 45, h, w) and the condition of a batch of crops."""
     image = regrade(to_unit(crops.pixels), random)
     _, detail = split(image)
     parent = stored_parent(image)
     count = parent.shape[0]
-    # Half of the parents are believed as they are; the others carry noise of a strength that is told.
-    strength = settings.parent_noise * torch.rand(count, generator=random) * (torch.rand(count, generator=random) < 0.5)
+    # Some of the parents carry noise of a strength that is told; the others are believed as they are.
+    noisy = (torch.rand(count, generator=random) < settings.noisy_share).float()
+    strength = settings.parent_noise * torch.rand(count, generator=random) * noisy
     parent = parent + strength[:, None, None, None] * torch.randn(parent.shape, generator=random)
-    state = (detail - smooth_detail(parent)) / std[None, :, None, None]
     log2_gsd = torch.from_numpy(crops.gsd).float().log2()[:, None].expand(-1, parent.shape[2])
-    return state, Condition(parent, log2_gsd, strength)
+    state = (detail - smooth_detail(parent)) / net.detail_scale(parent, log2_gsd)
+    # A pixel far out of the ordinary (a wreck in flat water) must not outweigh a batch.
+    return state.clamp(-12, 12), Condition(parent, log2_gsd, strength)
 
 
 def step_loss(
@@ -109,7 +103,7 @@ def held_out_loss(
     losses = {}
     for band in sampler.bands:
         random = torch.Generator().manual_seed(band)
-        state, condition = make_example(sampler.draw(0, 16, band), std, settings, random)
+        state, condition = make_example(model.net, sampler.draw(0, 16, band), settings, random)
         sigma = torch.linspace(math.log(0.1), math.log(15.0), 16).exp()
         losses[f"{BAND_GSDS[band]:g}m"] = round(float(step_loss(model, state, condition, sigma, random).mean()), 4)
     return losses
@@ -134,7 +128,8 @@ def train(
     elif init is not None:
         net = DetailDenoiser.from_pretrained(init, torch_dtype=torch.float32)
     else:
-        net = DetailDenoiser(detail_std=detail_std(large))
+        std, contrast = measure_detail(large)
+        net = DetailDenoiser(detail_std=std, contrast=contrast)
     average = DetailDenoiser.from_config(net.config)
     average.load_state_dict(net.state_dict())
     model = Preconditioned(net).to(memory_format=torch.channels_last)
@@ -148,7 +143,6 @@ def train(
         average.load_state_dict(resumed["ema"])
         optimiser.load_state_dict(resumed["optimiser"])
         step, images, seconds = resumed["step"], resumed["images"], resumed["seconds"]
-    std = torch.tensor(net.config["detail_std"])
 
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
@@ -159,7 +153,7 @@ def train(
         use_small = float(torch.rand((), generator=random)) < settings.small_share
         batch = settings.batch * (4 if use_small else 1)
         crops = (small if use_small else large).draw(step, batch)
-        state, condition = make_example(crops, std, settings, random)
+        state, condition = make_example(net, crops, settings, random)
         sigma = torch.exp(settings.sigma_mean + settings.sigma_std * torch.randn(batch, generator=random))
 
         for group in optimiser.param_groups:
@@ -183,7 +177,7 @@ def train(
                 "images": images,
                 "hours": round(now / 3600, 3),
                 "loss": round(tick_loss / tick_steps, 4),
-                "held_out": held_out_loss(Preconditioned(average), held_out, std, settings),
+                "held_out": held_out_loss(Preconditioned(average), held_out, settings),
             }
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")

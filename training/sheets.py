@@ -12,30 +12,41 @@ from PIL import Image
 
 from datasets.pyramids import CropSampler
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
-from earthgen.detail import join, smooth_detail, to_unit
-from earthgen.sampler import dpm_solver_2m, karras_sigmas
+from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
+from earthgen.sampler import dpm_solver_2m
 from training.augment import stored_parent
 
 
 @torch.no_grad()
 def generate_children(
-    net: DetailDenoiser, parent: torch.Tensor, gsd: torch.Tensor, steps: int, random: torch.Generator
+    net: DetailDenoiser, parent: torch.Tensor, gsd: torch.Tensor, random: torch.Generator
 ) -> torch.Tensor:
-    """Children (b, 3, 4h, 4w) in [-1, 1] of parents (b, 3, h, w); gsd (b,) in metres per child pixel."""
+    """Children of parents, sampled at the noise levels of the network's configuration.
+
+    Args:
+        net: the network.
+        parent: (b, 3, h, w) in [-1, 1].
+        gsd: (b,), metres per child pixel.
+        random: source of the noise.
+
+    Returns:
+        (b, 3, 4h, 4w) in [-1, 1], rounded to bytes.
+    """
     model = Preconditioned(net)
-    condition = Condition(parent, gsd.float().log2()[:, None].expand(-1, parent.shape[2]), torch.zeros(parent.shape[0]))
-    noise = torch.randn(parent.shape[0], len(net.config["detail_std"]), *parent.shape[2:], generator=random)
-    state = dpm_solver_2m(lambda x, sigma: model(x, sigma, condition), noise, karras_sigmas(steps))
-    std = torch.tensor(net.config["detail_std"])[None, :, None, None]
-    return join(parent, state * std + smooth_detail(parent)).clamp(-1, 1)
+    count, _, height, width = parent.shape
+    condition = Condition(parent, gsd.float().log2()[:, None].expand(-1, height), torch.zeros(count))
+    noise = torch.randn(count, DETAIL_CHANNELS, height, width, generator=random)
+    state = dpm_solver_2m(lambda x, sigma: model(x, sigma, condition), noise, net.config["sigmas"])
+    children = join(parent, state * net.detail_scale(parent, condition.log2_gsd) + smooth_detail(parent)).clamp(-1, 1)
+    return ((children + 1) * 127.5).round() / 127.5 - 1
 
 
 def to_bytes(image: torch.Tensor) -> npt.NDArray[np.uint8]:
     """(b, 3, h, w) in [-1, 1] to uint8 (b, h, w, 3)."""
-    return ((image + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
+    return np.asarray(((image + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1))
 
 
-def draw_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path, steps: int = 6) -> None:
+def draw_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> None:
     """One row a band: parent, bicubic, generated and real, for four held-out crops."""
     random = torch.Generator().manual_seed(0)
     rows = []
@@ -43,17 +54,42 @@ def draw_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path, steps: int
         crops = sampler.draw(1, 4, band)
         real = to_unit(crops.pixels)
         parent = stored_parent(real)
-        columns = [
+        panels = [
             F.interpolate(parent, scale_factor=4, mode="nearest"),
             F.interpolate(parent, scale_factor=4, mode="bicubic").clamp(-1, 1),
-            generate_children(net, parent, torch.from_numpy(crops.gsd), steps, random),
+            generate_children(net, parent, torch.from_numpy(crops.gsd), random),
             real,
         ]
-        panels = [to_bytes(column) for column in columns]
-        rows.append(
-            np.concatenate([np.concatenate([panel[index] for panel in panels], axis=1) for index in range(4)], axis=1)
-        )
+        rows.append(_row([to_bytes(panel) for panel in panels]))
+    _save(rows, path, enlargement=2)
+
+
+def draw_chain_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> None:
+    """One row a band: real grandparent, two levels of the network's own output, and the real picture."""
+    random = torch.Generator().manual_seed(0)
+    rows = []
+    for band in sampler.bands:
+        crops = sampler.draw(1, 2, band)
+        real = to_unit(crops.pixels)
+        grandparent = stored_parent(stored_parent(real))
+        gsd = torch.from_numpy(crops.gsd)
+        parent = generate_children(net, grandparent, 4 * gsd, random)
+        panels = [
+            F.interpolate(grandparent, scale_factor=16, mode="bicubic").clamp(-1, 1),
+            generate_children(net, parent, gsd, random),
+            real,
+        ]
+        rows.append(_row([to_bytes(panel) for panel in panels]))
+    _save(rows, path, enlargement=1)
+
+
+def _row(panels: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """Panels (b, h, w, 3) side by side, example after example."""
+    return np.concatenate([panel[index] for index in range(len(panels[0])) for panel in panels], axis=1)
+
+
+def _save(rows: list[npt.NDArray[np.uint8]], path: Path, enlargement: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows, axis=0)).resize(
-        (rows[0].shape[1] * 2, len(rows) * rows[0].shape[0] * 2), Image.Resampling.NEAREST
-    ).save(path, quality=90)
+    sheet = Image.fromarray(np.concatenate(rows, axis=0))
+    size = (sheet.width * enlargement, sheet.height * enlargement)
+    sheet.resize(size, Image.Resampling.NEAREST).save(path, quality=90)

@@ -1,0 +1,510 @@
+"""The command line: `earthgen serve | tile | region | world | weights | info`.
+
+Results go to standard output, progress and errors to standard error. An error is one line and exit code 2; Ctrl-C
+is exit code 130. Commands import what they need when they run, so that `--help` loads no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from earthgen.errors import AddressError, EarthgenError, InvalidRequestError, WeightsError, WorldError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from earthgen.engine import Engine
+    from earthgen.pyramid import Bounds
+    from earthgen.world import World
+
+_MISTAKE = 2
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="earthgen",
+    help="Generated Earths, from the globe down to half a metre.",
+    invoke_without_command=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+world_app = typer.Typer(help="Make, register and show worlds.", invoke_without_command=True)
+weights_app = typer.Typer(help="List, describe and check weights.", invoke_without_command=True)
+app.add_typer(world_app, name="world")
+app.add_typer(weights_app, name="weights")
+
+WorldName = Annotated[
+    str | None, typer.Option("--world", metavar="ID", help="earth, planet, or the id of a registered world.")
+]
+RootName = Annotated[
+    str | None, typer.Option("--root", metavar="ROOT", help="Where the world starts: earth or planet.  [default: earth]")
+]
+Seed = Annotated[
+    int | None, typer.Option("--seed", metavar="INTEGER", help="Seed, 0 to 2**63 - 1.  [default: 0]")
+]
+Prompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Text that guides generation.")]
+EditsFile = Annotated[
+    Path | None, typer.Option("--edits", metavar="FILE", help="JSON list of edits; - reads standard input.")
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        envvar="EARTHGEN_CACHE",
+        help="Folder of finished windows and registered worlds.  [default: earthgen in the user's cache folder]",
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep finished windows in memory only.")]
+WeightsSource = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="DIR",
+        envvar="EARTHGEN_WEIGHTS",
+        help="Folder of weights, or hf:OWNER/NAME.  [default: the ones that come with the package]",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, envvar="EARTHGEN_THREADS", help="CPU threads of the network.")
+]
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from earthgen import __version__
+
+        typer.echo(f"earthgen {__version__}")
+        raise typer.Exit
+    _help_without_command(context)
+
+
+@world_app.callback()
+@weights_app.callback()
+def _help_without_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer requests.")] = 1,
+    weights: WeightsSource = None,
+    threads: Threads = None,
+) -> None:
+    """Serve worlds as map tiles, with a map to look at them.
+
+    Example: earthgen serve --port 8000 --cache ~/earthgen-cache
+    """
+    import tileserver
+
+    chosen = {"cache": _cache_folder(cache, no_cache), "weights": weights, "threads": threads}
+    # What was not said here may still come from the environment: see the service's settings.
+    try:
+        settings = tileserver.Settings(**{name: value for name, value in chosen.items() if value is not None})
+    except ValueError as error:
+        raise InvalidRequestError(f"a setting in the environment cannot be used: {error}") from error
+    tileserver.serve(settings, host=host, port=port, workers=workers)
+
+
+# Unknown options are left to become arguments, so that `tile 3 -1 0` speaks of the column, not of an option.
+@app.command(context_settings={"ignore_unknown_options": True})
+def tile(
+    z: Annotated[int, typer.Argument(help="Zoom, 0 to 18.", metavar="Z")],
+    x: Annotated[int, typer.Argument(help="Column, from the west.", metavar="X")],
+    y: Annotated[int, typer.Argument(help="Row, from the north.", metavar="Y")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .png, .jpg or .webp.")],
+    size: Annotated[int, typer.Option(help="Pixels along a side: 256 or 512.")] = 256,
+    world: WorldName = None,
+    root: RootName = None,
+    seed: Seed = None,
+    prompt: Prompt = None,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    weights: WeightsSource = None,
+    threads: Threads = None,
+) -> None:
+    """Write one map tile as a picture.
+
+    Example: earthgen tile 12 2178 1421 --root earth --seed 7 -o tile.png
+    """
+    from earthgen.pyramid import check_tile
+
+    check_tile(z, x, y)
+    if size not in (256, 512):
+        raise InvalidRequestError(f"size is {size}; allowed: 256, 512")
+    picture_format = _picture_format(output)
+    folder = _cache_folder(cache, no_cache)
+    chosen = _chosen_world(folder, world, root, seed, prompt)
+    with _engine(weights, folder, threads) as engine:
+        pixels = engine.tile(chosen, z, x, y, size=size)
+    _write_picture(pixels, output, picture_format)
+    typer.echo(output)
+
+
+@app.command()
+def region(
+    bbox: Annotated[str, typer.Option(metavar="W,S,E,N", help="West, south, east, north in degrees.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .tif.")],
+    zoom: Annotated[int | None, typer.Option(help="Web Mercator zoom, 0 to 18; or give --gsd.")] = None,
+    gsd: Annotated[
+        float | None, typer.Option(metavar="METRES", help="Metres per pixel or finer, in the middle of the box.")
+    ] = None,
+    world: WorldName = None,
+    root: RootName = None,
+    seed: Seed = None,
+    prompt: Prompt = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse regions of more pixels.  [default: 268435456]")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    weights: WeightsSource = None,
+    threads: Threads = None,
+) -> None:
+    """Write a region as a Cloud-Optimized GeoTIFF; run the same command again to continue a stopped one.
+
+    Example: earthgen region --bbox 11.4,47.2,11.6,47.3 --zoom 12 -o innsbruck.tif
+    """
+    from earthgen.export.cog import MAX_PIXELS, check_export, export_cog
+    from earthgen.pyramid import check_bounds, ground_sampling_distance, zoom_for_gsd
+
+    bounds = _bounds(bbox)
+    check_bounds(bounds)
+    latitude = (bounds[1] + bounds[3]) / 2
+    if (zoom is None) == (gsd is None):
+        raise InvalidRequestError("give either --zoom or --gsd")
+    if gsd is not None:
+        zoom = zoom_for_gsd(gsd, latitude)
+    assert zoom is not None
+    limit = MAX_PIXELS if max_pixels is None else max_pixels
+    check_export(bounds, zoom, output, max_pixels=limit)
+    folder = _cache_folder(cache, no_cache)
+    chosen = _chosen_world(folder, world, root, seed, prompt)
+    with _engine(weights, folder, threads) as engine, _progress(output.name, quiet) as show:
+        box = export_cog(engine, chosen, bounds, zoom, output, show, max_pixels=limit)
+    metres = ground_sampling_distance(zoom, latitude)
+    typer.echo(f"{output}: {box.width} x {box.height} pixels, zoom {zoom}, {metres:.4g} m per pixel")
+
+
+@world_app.command("make")
+def world_make(
+    root: RootName = None, seed: Seed = None, prompt: Prompt = None, edits: EditsFile = None
+) -> None:
+    """Print a world's id and its canonical JSON.
+
+    Example: earthgen world make --root planet --seed 7
+    """
+    _print_world(_new_world(root, seed, prompt, edits))
+
+
+@world_app.command("register")
+def world_register(
+    root: RootName = None,
+    seed: Seed = None,
+    prompt: Prompt = None,
+    edits: EditsFile = None,
+    cache: CacheFolder = None,
+) -> None:
+    """Make a world known by its id to every command and service on the same cache folder.
+
+    Example: earthgen world register --root planet --seed 7
+    """
+    from earthgen.registry import WorldRegistry
+
+    world = _new_world(root, seed, prompt, edits)
+    WorldRegistry(_cache_folder(cache)).register(world)
+    _print_world(world)
+
+
+@world_app.command("show")
+def world_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="earth, planet, or the id of a registered world.")],
+    cache: CacheFolder = None,
+) -> None:
+    """Print the id and canonical JSON of a named world."""
+    from earthgen.registry import WorldRegistry
+
+    _print_world(WorldRegistry(_cache_folder(cache)).get(name))
+
+
+@world_app.command("list")
+def world_list(cache: CacheFolder = None) -> None:
+    """Print every name a world can be asked for by."""
+    from earthgen.registry import WorldRegistry
+
+    for name in WorldRegistry(_cache_folder(cache)).names():
+        typer.echo(name)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """List the weights that come with the package: name, size, folder."""
+    shipped = _shipped_weights()
+    if not shipped:
+        raise WeightsError("no weights come with this installation; give a folder to --weights")
+    for folder in shipped:
+        size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        typer.echo(f"{folder.name}\t{size / 1e6:.1f} MB\t{folder}")
+
+
+@weights_app.command("card")
+def weights_card(
+    weights: Annotated[str | None, typer.Argument(metavar="NAME|DIR", help="Shipped name, or a folder.")] = None,
+) -> None:
+    """Print the card of weights: data, recipe, metrics, what they are bad at."""
+    card = _weights_folder(weights) / "README.md"
+    if not card.is_file():
+        raise WeightsError(f"{card.parent} holds no card (README.md)")
+    typer.echo(card.read_text(encoding="utf-8"))
+
+
+@weights_app.command("verify")
+def weights_verify(
+    weights: Annotated[str | None, typer.Argument(metavar="NAME|DIR", help="Shipped name, or a folder.")] = None,
+) -> None:
+    """Check that a folder of weights is whole and can be used; print its id and number of parameters."""
+    from earthgen.weights import load_weights
+
+    folder = _weights_folder(weights)
+    loaded = load_weights(folder)
+    parameters = sum(parameter.numel() for parameter in loaded.net.parameters())
+    typer.echo(f"{folder}: whole, id {loaded.id}, {parameters:,} parameters")
+
+
+@app.command()
+def info(
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    weights: WeightsSource = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print versions, weights, cache use and the pyramid's zooms."""
+    facts = _facts(_cache_folder(cache, no_cache), weights)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    for group in ("versions", "engine", "cache"):
+        typer.echo(group)
+        for name, value in facts[group].items():
+            typer.echo(f"  {name:<14} {value}")
+    typer.echo("pyramid")
+    typer.echo("  zoom  m/px at equator  m/px at 45 degrees  world width in pixels")
+    for row in facts["pyramid"]:
+        typer.echo(f"  {row['zoom']:>4}  {row['gsd_0']:>15.3f}  {row['gsd_45']:>18.3f}  {row['width']:>21,}")
+
+
+def _facts(cache: Path | None, weights: str | None) -> dict[str, Any]:
+    import platform
+    from importlib.metadata import version
+
+    from earthgen import __version__
+    from earthgen.engine import Engine
+    from earthgen.pyramid import MAX_ZOOM, ground_sampling_distance, world_size
+    from earthgen.registry import BUILT_IN, WorldRegistry
+
+    versions = {"earthgen": __version__, "python": platform.python_version()}
+    versions |= {name: version(name) for name in ("torch", "diffusers", "rasterio", "rio-tiler", "titiler-core")}
+    try:
+        with Engine.open(weights) as engine:
+            engine_facts = {"weights": engine.weights_id, "fingerprint": engine.fingerprint}
+    except WeightsError as error:
+        engine_facts = {"weights": f"cannot be used: {error}"}
+    if cache is None:
+        cache_facts: dict[str, Any] = {"folder": "none (memory only)"}
+    else:
+        files = [path for path in cache.rglob("*") if path.is_file()] if cache.is_dir() else []
+        cache_facts = {
+            "folder": str(cache),
+            "bytes": sum(path.stat().st_size for path in files),
+            "worlds": len(WorldRegistry(cache).names()) - len(BUILT_IN),
+        }
+    pyramid = [
+        {
+            "zoom": zoom,
+            "gsd_0": ground_sampling_distance(zoom, 0),
+            "gsd_45": ground_sampling_distance(zoom, 45),
+            "width": world_size(zoom),
+        }
+        for zoom in range(MAX_ZOOM + 1)
+    ]
+    return {"versions": versions, "engine": engine_facts, "cache": cache_facts, "pyramid": pyramid}
+
+
+def _cache_folder(chosen: Path | None, no_cache: bool = False) -> Path | None:
+    """The cache folder: the one that was named, the user's own, or none."""
+    if no_cache:
+        return None
+    if chosen is not None:
+        return chosen
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "earthgen"
+
+
+def _new_world(root: str | None, seed: int | None, prompt: str | None, edits: Path | None = None) -> World:
+    from earthgen.world import World
+
+    value: dict[str, Any] = {"root": root, "seed": seed, "prompt": prompt, "edits": _read_edits(edits)}
+    return World.from_dict({name: item for name, item in value.items() if item is not None})
+
+
+def _read_edits(path: Path | None) -> object:
+    if path is None:
+        return None
+    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WorldError(f"edits in {path} are not JSON: {error}") from error
+
+
+def _chosen_world(
+    cache: Path | None, name: str | None, root: str | None, seed: int | None, prompt: str | None
+) -> World:
+    """The world that the options describe, either by name or by value."""
+    if name is None:
+        return _new_world(root, seed, prompt)
+    if (root, seed, prompt) != (None, None, None):
+        raise InvalidRequestError("give either --world, or --root, --seed and --prompt")
+    from earthgen.registry import WorldRegistry
+
+    return WorldRegistry(cache).get(name)
+
+
+def _print_world(world: World) -> None:
+    typer.echo(world.id)
+    typer.echo(world.canonical_json)
+
+
+def _bounds(text: str) -> Bounds:
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise AddressError(f"bbox is {text!r}; four numbers W,S,E,N in degrees are allowed") from error
+    return west, south, east, north
+
+
+@contextmanager
+def _engine(weights: str | None, cache: Path | None, threads: int | None) -> Iterator[Engine]:
+    from earthgen.engine import Engine
+
+    with Engine.open(weights, cache, threads=threads) as engine:
+        yield engine
+
+
+@contextmanager
+def _progress(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error that appears with the first report."""
+    from tqdm import tqdm
+
+    with ExitStack() as stack:
+        bar: tqdm[NoReturn] | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                # What an earlier run made is where the bar starts, so that it does not count towards the pace.
+                bar = stack.enter_context(tqdm(desc=title, total=total, initial=done, unit="piece", disable=quiet))
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _picture_format(path: Path) -> str:
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    if path.suffix.lower() not in formats:
+        raise InvalidRequestError(f"{path} ends in {path.suffix or 'nothing'!r}; allowed: {', '.join(formats)}")
+    if not path.parent.is_dir():
+        raise InvalidRequestError(f"folder {path.parent} does not exist")
+    return formats[path.suffix.lower()]
+
+
+def _write_picture(pixels: npt.NDArray[np.uint8], path: Path, picture_format: str) -> None:
+    """Write beside and rename, so that a picture is there whole or not at all."""
+    from PIL import Image
+
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            Image.fromarray(pixels).save(file, picture_format, quality=90)
+        # mkstemp makes files for their owner only; a picture gets what any new file gets.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _shipped_weights() -> list[Path]:
+    return sorted(path.parent for path in (Path(__file__).parent / "weights").glob("*/config.json"))
+
+
+def _weights_folder(name: str | None) -> Path:
+    """A folder of weights by shipped name or path; without either, the only or first shipped one."""
+    shipped = {folder.name: folder for folder in _shipped_weights()}
+    if name is None:
+        if not shipped:
+            raise WeightsError("no weights come with this installation; name a folder")
+        return next(iter(shipped.values()))
+    folder = shipped.get(name, Path(name))
+    if not (folder / "config.json").is_file():
+        raise WeightsError(f"{name!r} is neither a folder with a config.json nor one of: {', '.join(shipped) or '(none)'}")
+    return folder
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: words after the program's name; those of the process if None.
+
+    Returns:
+        0, 2 after an error (one line on standard error), 130 after Ctrl-C.
+    """
+    command = typer.main.get_command(app)
+    try:
+        outcome = command.main(arguments, prog_name="earthgen", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        outcome = _INTERRUPTED
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        where = f" (see {context.command_path} --help)" if context is not None else ""
+        return _fail(f"{error.format_message()}{where}")
+    except EarthgenError as error:
+        return _fail(str(error))
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror or error}")
+    if outcome == _INTERRUPTED:
+        print("earthgen: interrupted", file=sys.stderr)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"earthgen: {' '.join(message.split())}", file=sys.stderr)
+    return _MISTAKE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""A tiny random network and a procedural root: the real engine, fast enough for hundreds of examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from earthgen.denoiser import DetailDenoiser
+from earthgen.engine import Engine
+from earthgen.pyramid import ROOT_ZOOM, Box, world_size
+from earthgen.world import World
+
+
+def tiny_net(seed: int = 0) -> DetailDenoiser:
+    """A network of the real layout with a few thousand random weights, none of them zero."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net = DetailDenoiser(
+            channels=(8, 8, 8),
+            blocks=(1, 1, 1, 1, 1),
+            kernel=3,
+            expansion=2,
+            embedding=8,
+            detail_std=(0.1,) * 45,
+            sigmas=(3.0, 0.7, 0.0),
+            margin=4,
+        )
+        for parameter in net.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.2)
+    return net
+
+
+class RippleRoot:
+    """A root without a picture: smooth colours that wrap at 180 degrees and differ by seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.id = f"ripple-{seed}"
+        self._seed = seed
+
+    def pixels(self, box: Box) -> npt.NDArray[np.uint8]:
+        assert box.zoom == ROOT_ZOOM
+        size = world_size(ROOT_ZOOM)
+        rows = np.clip(np.arange(box.row, box.row + box.height), 0, size - 1)[:, None] / size
+        columns = np.arange(box.column, box.column + box.width)[None, :] / size
+        waves = [np.sin(2 * np.pi * (k * columns + 3 * k * rows + self._seed % 97 / 97)) for k in (2, 5, 11)]
+        return np.rint(128 + 90 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def ripple_root(world: World) -> RippleRoot:
+    """Stands in for `earthgen.roots.open_root`."""
+    return RippleRoot(world.seed)
+
+
+def save_tiny_weights(folder: Path, seed: int = 0) -> Path:
+    """Write the tiny network as a weights folder."""
+    tiny_net(seed).save_pretrained(folder)
+    return folder
+
+
+def open_tiny(folder: Path, cache: Path | None = None, **options: int) -> Engine:
+    """An engine over tiny weights."""
+    return Engine.open(folder, cache, device="cpu", **options)
