@@ -1,0 +1,337 @@
+"""A region of a world as one Cloud-Optimized GeoTIFF.
+
+The region is made piece by piece in flat memory. Every finished piece lies as a small file in a folder beside
+the output, whole or absent, so that a run that was stopped at any moment continues where it was; the pieces are
+then joined, given overviews and moved into place at once. Equal arguments give equal bytes, interrupted or not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from filelock import FileLock, Timeout
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as RasterWindow
+from rio_cogeo.cogeo import cog_translate, cog_validate
+from rio_cogeo.profiles import cog_profiles
+
+import earthgen
+from earthgen.errors import ExportError, RequestTooLargeError
+from earthgen.pyramid import EQUATOR_GSD, WINDOW_SIZE, Bounds, Box, bounds_box, box_mercator_bounds, world_size
+from earthgen.world import World
+
+PIECE_SIZE = 4 * WINDOW_SIZE
+"""Pixels along the side of a piece; pieces lie on a lattice of whole windows, so that no window is made twice."""
+MAX_PIXELS = 1 << 28
+"""Most pixels that an export takes unless its caller says more."""
+BLOCK_SIZE = 512
+"""Pixels along the side of the file's own tiles."""
+
+_GDAL: dict[str, int | str] = {"GDAL_CACHEMAX": 64_000_000, "GDAL_NUM_THREADS": "1", "GDAL_PAM_ENABLED": "NO"}
+_FORMAT = 1
+
+
+class PixelSource(Protocol):
+    """What an export needs of an engine."""
+
+    @property
+    def weights_id(self) -> str:
+        """Content id of the weights."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever pixels could change."""
+
+    def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
+        """uint8 (h, w, 3) of a box."""
+
+
+def export_cog(
+    engine: PixelSource,
+    world: World,
+    bounds: Bounds,
+    zoom: int,
+    path: str | Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> Box:
+    """Write a region as a Cloud-Optimized GeoTIFF in EPSG:3857: 8-bit RGB, deflate, mean overviews.
+
+    The file says in its tags that it is synthetic, and from which world and weights. Unfinished work is kept in
+    the folder `<path>.part`; calling again with the same arguments continues it.
+
+    Args:
+        engine: where the pixels come from.
+        world: the world.
+        bounds: west, south, east, north in degrees; the file covers whole pixels around them, and
+            at least one pixel of its coarsest overview.
+        zoom: Web Mercator zoom of the file's full resolution.
+        path: the file to write, ending in .tif or .tiff; an existing file is replaced once the new one is whole.
+        progress: called with (pieces done, pieces in all), first with what an earlier run left.
+        max_pixels: refuse regions of more pixels.
+
+    Returns:
+        The global pixels that the file holds.
+
+    Raises:
+        AddressError: bounds or zoom outside the pyramid.
+        RequestTooLargeError: more than `max_pixels`.
+        ExportError: the file cannot be written, or another process is writing it.
+    """
+    target = Path(path)
+    box = check_export(bounds, zoom, target, max_pixels=max_pixels)
+    job = {
+        "format": _FORMAT,
+        "version": earthgen.__version__,
+        "world": world.id,
+        "weights": engine.weights_id,
+        "fingerprint": engine.fingerprint,
+        "box": [box.zoom, box.row, box.column, box.height, box.width],
+        "piece_size": PIECE_SIZE,
+    }
+    pieces = list(_pieces(box))
+    try:
+        with _work_folder(target, job) as folder, rasterio.Env(**_GDAL):
+            missing = [piece for piece in pieces if not (folder / piece.name).exists()]
+            for left, piece in zip(range(len(missing), 0, -1), missing, strict=True):
+                if progress is not None:
+                    progress(len(pieces) - left, len(pieces))
+                _write_whole(folder / piece.name, _encoded(engine.pixels(world, piece.box), piece.box))
+            if progress is not None:
+                progress(len(pieces), len(pieces))
+            finished = _joined(folder, box, pieces, _tags(engine, world, box))
+            os.replace(finished, target)
+            _sync_folder(target.parent)
+            shutil.rmtree(folder)
+    except (OSError, rasterio.errors.RasterioError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(f"{target} cannot be written: {reason}; what is finished waits in {target.name}.part") from error
+    return box
+
+
+def check_export(bounds: Bounds, zoom: int, path: Path, *, max_pixels: int = MAX_PIXELS) -> Box:
+    """Refuse what `export_cog` refuses before any work; the arguments and errors are its own.
+
+    Returns:
+        The global pixels that the file would hold.
+    """
+    box = _with_room_for_overviews(bounds_box(bounds, zoom))
+    if box.width * box.height > max_pixels:
+        raise RequestTooLargeError(
+            f"the region has {box.width} x {box.height} = {box.width * box.height} pixels at zoom {zoom};"
+            f" at most {max_pixels} are allowed"
+        )
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise ExportError(f"{path} does not end in .tif or .tiff")
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ExportError(f"folder {path.parent} does not exist")
+    return box
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of the region: its global pixels, and where they lie in the file."""
+
+    box: Box
+    row: int
+    column: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}_{self.column}.tif"
+
+    @property
+    def window(self) -> RasterWindow:
+        return RasterWindow(self.column, self.row, self.box.width, self.box.height)
+
+
+def _pieces(box: Box) -> Iterator[_Piece]:
+    """Cut a box along the lattice of PIECE_SIZE, row by row."""
+    for top, bottom in _cuts(box.row, box.height):
+        for left, right in _cuts(box.column, box.width):
+            piece = Box(box.zoom, top, left, bottom - top, right - left)
+            yield _Piece(piece, top - box.row, left - box.column)
+
+
+def _cuts(start: int, length: int) -> list[tuple[int, int]]:
+    inner = range((start // PIECE_SIZE + 1) * PIECE_SIZE, start + length, PIECE_SIZE)
+    edges = [start, *inner, start + length]
+    return list(zip(edges[:-1], edges[1:], strict=True))
+
+
+@contextmanager
+def _work_folder(target: Path, job: dict[str, Any]) -> Iterator[Path]:
+    """The folder of unfinished work for one job, held by this process alone; emptied if it was another job's."""
+    folder = target.with_name(target.name + ".part")
+    journal = folder / "job.json"
+    if folder.exists() and any(folder.iterdir()) and not (journal.exists() or (folder / "lock").exists()):
+        raise ExportError(f"{folder} is in the way: it holds something that is not an unfinished export")
+    folder.mkdir(exist_ok=True)
+    try:
+        lock = FileLock(folder / "lock", blocking=False)
+        lock.acquire()
+    except Timeout as error:
+        raise ExportError(f"another process is writing {target}") from error
+    try:
+        if _read_job(journal) != job:
+            for leftover in folder.iterdir():
+                if leftover.name != "lock":
+                    leftover.unlink()
+            _write_whole(journal, json.dumps(job).encode())
+        yield folder
+    finally:
+        lock.release()
+        if folder.exists() and not any(folder.glob("*_*.tif")):
+            # Nothing worth keeping: leave nothing behind.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _read_job(journal: Path) -> object:
+    try:
+        return json.loads(journal.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _encoded(pixels: npt.NDArray[np.uint8], box: Box) -> bytes:
+    """Pixels (h, w, 3) as a small deflated TIFF, made in memory so that a full disk is met by plain file writing."""
+    height, width, _ = pixels.shape
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            height=height,
+            width=width,
+            count=3,
+            dtype="uint8",
+            interleave="pixel",
+            photometric="RGB",
+            compress="DEFLATE",
+            zlevel=1,
+            crs="EPSG:3857",
+            transform=_transform(box),
+        ) as dataset:
+            dataset.write(np.moveaxis(pixels, -1, 0))
+        return memory.read()
+
+
+def _transform(box: Box) -> Affine:
+    """From (column, row) within a box to EPSG:3857 metres."""
+    left, _, _, top = box_mercator_bounds(box)
+    metres = EQUATOR_GSD / 2.0**box.zoom
+    return Affine(metres, 0.0, left, 0.0, -metres, top)
+
+
+def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str]) -> Path:
+    """Join the pieces into a finished, checked file inside `folder`."""
+    mosaic, finished = folder / "mosaic.vrt", folder / "finished.tif"
+    _write_whole(mosaic, _mosaic(box, pieces).encode())
+    for leftover in folder.glob("tmp*.tif"):
+        leftover.unlink()
+    cog_translate(
+        mosaic,
+        finished,
+        {**cog_profiles.get("deflate"), "blockxsize": BLOCK_SIZE, "blockysize": BLOCK_SIZE, "BIGTIFF": "IF_SAFER"},
+        overview_level=_overviews(box),
+        overview_resampling="average",
+        in_memory=False,
+        allow_intermediate_compression=True,
+        config=_GDAL,
+        additional_cog_metadata=tags,
+        quiet=True,
+    )
+    valid, errors, warnings = cog_validate(finished, strict=True, quiet=True)
+    if not valid:
+        raise ExportError(f"the joined file is not a valid COG: {'; '.join([*errors, *warnings])}")
+    # GDAL reports some failed writes only to its log, so read every pixel back before the file counts.
+    with rasterio.open(finished) as whole:
+        for piece in pieces:
+            with rasterio.open(folder / piece.name) as part:
+                if not np.array_equal(part.read(), whole.read(window=piece.window)):
+                    raise ExportError(f"piece {piece.name} reads back differently from the joined file")
+    with finished.open("rb") as file:
+        os.fsync(file.fileno())
+    return finished
+
+
+def _overviews(box: Box) -> int:
+    """Halvings until the longer side fits one block; rio-cogeo would stop at the shorter."""
+    longest = max(box.height, box.width)
+    return max(0, math.ceil(math.log2(longest / BLOCK_SIZE)))
+
+
+def _with_room_for_overviews(box: Box) -> Box:
+    """A sliver widened until its smallest overview still has a pixel across, or it would be no valid COG."""
+    least = 1 << _overviews(box)
+    size = world_size(box.zoom)
+    height, width = max(box.height, least), max(box.width, least)
+    return Box(box.zoom, min(box.row, size - height), min(box.column, size - width), height, width)
+
+
+def _mosaic(box: Box, pieces: list[_Piece]) -> str:
+    """A GDAL virtual raster over the pieces."""
+    transform = ", ".join(map(repr, _transform(box).to_gdal()))
+    lines = [
+        f'<VRTDataset rasterXSize="{box.width}" rasterYSize="{box.height}">',
+        "<SRS>EPSG:3857</SRS>",
+        f"<GeoTransform>{transform}</GeoTransform>",
+    ]
+    for band, colour in enumerate(("Red", "Green", "Blue"), start=1):
+        lines.append(f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{colour}</ColorInterp>')
+        for piece in pieces:
+            size = f'xSize="{piece.box.width}" ySize="{piece.box.height}"'
+            lines.append(
+                f'<SimpleSource><SourceFilename relativeToVRT="1">{piece.name}</SourceFilename>'
+                f"<SourceBand>{band}</SourceBand>"
+                f'<SrcRect xOff="0" yOff="0" {size}/>'
+                f'<DstRect xOff="{piece.column}" yOff="{piece.row}" {size}/></SimpleSource>'
+            )
+        lines.append("</VRTRasterBand>")
+    lines.append("</VRTDataset>")
+    return "\n".join(lines)
+
+
+def _tags(engine: PixelSource, world: World, box: Box) -> dict[str, str]:
+    return {
+        "TIFFTAG_IMAGEDESCRIPTION": "Synthetic imagery made by a generative model; it shows no real place as it is",
+        "TIFFTAG_SOFTWARE": f"earthgen {earthgen.__version__}",
+        "EARTHGEN_SYNTHETIC": "YES",
+        "EARTHGEN_WORLD": world.canonical_json,
+        "EARTHGEN_WORLD_ID": world.id,
+        "EARTHGEN_WEIGHTS": engine.weights_id,
+        "EARTHGEN_FINGERPRINT": engine.fingerprint,
+        "EARTHGEN_ZOOM": str(box.zoom),
+    }
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,394 @@
+"""The command line: what it writes, what it says, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+from PIL import Image
+from rio_cogeo.cogeo import cog_validate
+
+import earthgen.engine
+import tileserver
+from earthgen.cli import main
+from earthgen.errors import OverloadedError, WeightsError
+from earthgen.pyramid import Box, bounds_box, tile_box
+from earthgen.registry import WorldRegistry
+from earthgen.world import World
+from tests.stand_in import CoordinateEngine
+
+PLANET_7 = World("planet", 7)
+Opened = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a cache folder of its own and no settings from the environment."""
+    for name in list(os.environ):
+        if name.startswith("EARTHGEN_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "xdg" / "earthgen"
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> CoordinateEngine:
+    """The engine that commands open."""
+    stand_in = CoordinateEngine()
+    monkeypatch.setattr(earthgen.engine.Engine, "open", lambda *_, **__: stand_in)
+    return stand_in
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """The arguments with which commands open engines."""
+    calls: Opened = []
+
+    def record(*args: Any, **kwargs: Any) -> CoordinateEngine:
+        calls.append((args, kwargs))
+        return CoordinateEngine()
+
+    monkeypatch.setattr(earthgen.engine.Engine, "open", record)
+    return calls
+
+
+def assert_one_line_error(captured: Any, *parts: str) -> None:
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert captured.err.startswith("earthgen: ")
+    for part in parts:
+        assert part in captured.err
+
+
+def test_help_and_errors_need_no_torch() -> None:
+    script = """
+import sys
+from earthgen.cli import main
+for words in (["--help"], [], ["tile", "--help"], ["region", "--help"], ["serve", "--help"], ["world", "--help"],
+              ["weights"], ["info", "--help"], ["--version"], ["world", "make", "--seed", "7"]):
+    assert main(words) == 0, words
+for words in (["fly"], ["tile", "99", "0", "0", "-o", "x.png"], ["region", "--bbox", "1,2,3", "-o", "x.tif"]):
+    assert main(words) == 2, words
+heavy = {"torch", "diffusers", "fastapi", "titiler", "perception", "training", "datasets"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr
+    for command in ("serve", "tile", "region", "world", "weights", "info"):
+        assert f"\n  {command} " in done.stdout
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")])
+def test_tile_writes_the_picture_its_name_says(
+    name: str, kind: str, engine: CoordinateEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tile", "9", "100", "170", "--root", "planet", "--seed", "7", "-o", name]) == 0
+    assert capsys.readouterr().out == f"{name}\n"
+    with Image.open(tmp_path / name) as picture:
+        assert picture.format == kind
+        assert picture.size == (256, 256)
+        assert picture.mode == "RGB"
+        if kind == "PNG":
+            expected = CoordinateEngine().pixels(PLANET_7, tile_box(9, 100, 170))
+            assert np.array_equal(np.asarray(picture), expected)
+    assert engine.closed
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_tile_can_be_512_pixels(engine: CoordinateEngine, tmp_path: Path) -> None:
+    assert main(["tile", "9", "1", "1", "--size", "512", "-o", "a.png"]) == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (512, 512)
+
+
+def test_a_picture_may_be_read_by_everybody_whom_the_umask_lets(engine: CoordinateEngine, tmp_path: Path) -> None:
+    previous = os.umask(0o027)
+    try:
+        assert main(["tile", "0", "0", "0", "-o", "a.png"]) == 0
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_tile_of_a_registered_world(engine: CoordinateEngine, own_cache: Path, tmp_path: Path) -> None:
+    name = WorldRegistry(own_cache).register(PLANET_7)
+    assert main(["tile", "3", "1", "2", "--world", name, "-o", "a.png"]) == 0
+    assert main(["tile", "3", "1", "2", "--root", "planet", "--seed", "7", "-o", "b.png"]) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["tile", "3", "8", "0", "-o", "a.png"], ["tile 3/8/0 does not exist", "0..7"]),
+        (["tile", "3", "-1", "0", "-o", "a.png"], ["tile 3/-1/0 does not exist"]),
+        (["tile", "19", "0", "0", "-o", "a.png"], ["zoom 19 is outside 0..18"]),
+        (["tile", "three", "0", "0", "-o", "a.png"], ["'Z'", "see earthgen tile --help"]),
+        (["tile", "3", "0", "-o", "a.png"], ["Missing argument 'Y'"]),
+        (["tile", "3", "0", "0"], ["--output"]),
+        (["tile", "3", "0", "0", "-o", "a.gif"], ["a.gif ends in '.gif'", ".png"]),
+        (["tile", "3", "0", "0", "-o", "a"], ["a ends in 'nothing'"]),
+        (["tile", "3", "0", "0", "-o", "missing/a.png"], ["folder missing does not exist"]),
+        (["tile", "3", "0", "0", "--size", "300", "-o", "a.png"], ["size is 300; allowed: 256, 512"]),
+        (["tile", "3", "0", "0", "--seed", "-4", "-o", "a.png"], ["seed is -4"]),
+        (["tile", "3", "0", "0", "--root", "mars", "-o", "a.png"], ["root is 'mars'; allowed: earth, planet"]),
+        (["tile", "3", "0", "0", "--world", "mars", "-o", "a.png"], ["world 'mars' is unknown"]),
+        (["tile", "3", "0", "0", "--world", "earth", "--seed", "1", "-o", "a.png"], ["either --world, or --root"]),
+        (["region", "--bbox", "1,2,3", "--zoom", "3", "-o", "a.tif"], ["bbox is '1,2,3'; four numbers W,S,E,N"]),
+        (["region", "--bbox", "a,b,c,d", "--zoom", "3", "-o", "a.tif"], ["bbox is 'a,b,c,d'"]),
+        (["region", "--bbox", "nan,0,1,1", "--zoom", "3", "-o", "a.tif"], ["not finite"]),
+        (["region", "--bbox", "170,0,-170,1", "--zoom", "3", "-o", "a.tif"], ["across 180 degrees as two boxes"]),
+        (["region", "--bbox", "0,0,1,1", "-o", "a.tif"], ["give either --zoom or --gsd"]),
+        (["region", "--bbox", "0,0,1,1", "--zoom", "3", "--gsd", "9", "-o", "a.tif"], ["give either --zoom or --gsd"]),
+        (["region", "--bbox", "0,0,1,1", "--zoom", "19", "-o", "a.tif"], ["zoom 19 is outside 0..18"]),
+        (["region", "--bbox", "0,0,1,1", "--gsd", "0", "-o", "a.tif"], ["GSD 0.0 is not a positive number"]),
+        (["region", "--bbox", "0,0,1,1", "--gsd", "0.1", "-o", "a.tif"], ["GSD 0.1 m is finer than 0.597 m"]),
+        (["region", "--bbox", "-180,-85,180,85", "--zoom", "10", "-o", "a.tif"], ["at most 268435456 are allowed"]),
+        (["region", "--bbox", "0,0,1,1", "--zoom", "3", "-o", "a.png"], ["does not end in .tif"]),
+        (["region", "--bbox", "0,0,1,1", "--zoom", "3", "-o", "missing/a.tif"], ["folder missing does not exist"]),
+        (["world", "make", "--seed", "x"], ["--seed"]),
+        (["world", "show", "mars"], ["world 'mars' is unknown"]),
+        (["world", "make", "--edits", "missing.json"], ["missing.json", "No such file"]),
+        (["weights", "card", "missing"], ["'missing' is neither a folder"]),
+        (["fly"], ["No such command 'fly'"]),
+        (["serve", "--port", "99999"], ["--port"]),
+        (["serve", "--workers", "0"], ["--workers"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    words: list[str], parts: list[str], engine: CoordinateEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert_one_line_error(capsys.readouterr(), *parts)
+    assert os.listdir(tmp_path) == []
+
+
+def test_weights_that_cannot_be_used_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tile", "3", "0", "0", "--weights", "nowhere", "-o", "a.png"]) == 2
+    assert_one_line_error(capsys.readouterr(), "nowhere", "config.json")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_error_while_writing_a_picture_leaves_nothing(
+    engine: CoordinateEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert main(["tile", "3", "0", "0", "-o", "a.png"]) == 2
+    assert_one_line_error(capsys.readouterr(), "No space left on device")
+    assert os.listdir(tmp_path) == []
+
+
+def test_region_writes_a_valid_cog_of_the_world(
+    engine: CoordinateEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["region", "--bbox", "-3.5,40.2,-2.9,40.7", "--zoom", "11", "--root", "planet", "--seed", "7"]
+    assert main([*words, "-o", "out.tif"]) == 0
+    captured = capsys.readouterr()
+    box = bounds_box((-3.5, 40.2, -2.9, 40.7), 11)
+    assert captured.out.startswith(f"out.tif: {box.width} x {box.height} pixels, zoom 11, 58.17 m per pixel")
+    assert "out.tif: 100%" in captured.err
+    assert cog_validate(tmp_path / "out.tif", strict=True)[0]
+    with rasterio.open(tmp_path / "out.tif") as dataset:
+        assert dataset.crs.to_epsg() == 3857
+        assert dataset.tags()["EARTHGEN_WORLD_ID"] == PLANET_7.id
+        assert np.array_equal(np.moveaxis(dataset.read(), 0, -1), CoordinateEngine().pixels(PLANET_7, box))
+
+
+def test_region_takes_the_coarsest_zoom_that_is_as_fine_as_the_gsd(
+    engine: CoordinateEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["region", "--bbox", "10,59.9,10.01,60.1", "--gsd", "40", "--quiet", "-o", "out.tif"]) == 0
+    captured = capsys.readouterr()
+    assert "zoom 11, 38.22 m per pixel" in captured.out
+    assert captured.err == ""
+
+
+def test_region_refuses_more_pixels_than_it_was_told(
+    engine: CoordinateEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["region", "--bbox", "0,0,1,1", "--zoom", "8", "-q", "-o", "out.tif", "--max-pixels"]
+    assert main([*words, "1000"]) == 2
+    assert_one_line_error(capsys.readouterr(), "at most 1000 are allowed")
+    assert main([*words, "100000"]) == 0
+
+
+class StoppingEngine(CoordinateEngine):
+    """Is interrupted after two pieces."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
+        if len(self.boxes) == 2:
+            raise self.error
+        return super().pixels(world, box)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"), [(KeyboardInterrupt(), 130, "interrupted"), (OverloadedError("busy"), 2, "busy")]
+)
+def test_a_stopped_region_goes_on_when_asked_again(
+    error: BaseException,
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["region", "--bbox", "-3.5,40.2,-2.9,40.7", "--zoom", "11", "-q"]
+    monkeypatch.setattr(earthgen.engine.Engine, "open", lambda *_, **__: StoppingEngine(error))
+    assert main([*words, "-o", "out.tif"]) == code
+    assert_one_line_error(capsys.readouterr(), said)
+    assert os.listdir(tmp_path) == ["out.tif.part"]
+
+    whole = CoordinateEngine()
+    monkeypatch.setattr(earthgen.engine.Engine, "open", lambda *_, **__: whole)
+    assert main([*words, "-o", "out.tif"]) == 0
+    rest = len(whole.boxes)
+    assert main([*words, "-o", "undisturbed.tif"]) == 0
+    assert len(whole.boxes) - rest == rest + 2
+    assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "undisturbed.tif").read_bytes()
+
+
+def test_options_reach_the_engine(opened: Opened, own_cache: Path) -> None:
+    words = ["tile", "0", "0", "0", "-o", "a.png"]
+    main(words)
+    main([*words, "--no-cache"])
+    main([*words, "--cache", "here", "--weights", "hf:some/weights", "--threads", "3"])
+    assert opened == [
+        ((None, own_cache), {"threads": None}),
+        ((None, None), {"threads": None}),
+        (("hf:some/weights", Path("here")), {"threads": 3}),
+    ]
+
+
+def test_the_environment_names_the_cache(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARTHGEN_CACHE", str(tmp_path / "elsewhere"))
+    main(["tile", "0", "0", "0", "-o", "a.png"])
+    assert opened == [((None, tmp_path / "elsewhere"), {"threads": None})]
+
+
+def test_world_make_prints_id_and_canonical_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["world", "make", "--root", "planet", "--seed", "7"]) == 0
+    assert capsys.readouterr().out == f"{PLANET_7.id}\n{PLANET_7.canonical_json}\n"
+    assert os.listdir(tmp_path) == []
+
+
+def test_world_register_then_show_and_list(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["world", "register", "--root", "planet", "--seed", "7"]) == 0
+    printed = capsys.readouterr().out
+    assert main(["world", "show", PLANET_7.id]) == 0
+    assert capsys.readouterr().out == printed
+    assert main(["world", "list"]) == 0
+    assert capsys.readouterr().out.split() == ["earth", "planet", PLANET_7.id]
+    assert WorldRegistry(own_cache).get(PLANET_7.id) == PLANET_7
+
+
+def test_world_make_reads_edits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edits = [{"polygon": [[0, 0], [1, 0], [0, 1]], "prompt": "a lake"}]
+    (tmp_path / "edits.json").write_text(json.dumps(edits))
+    assert main(["world", "make", "--edits", "edits.json"]) == 0
+    name, text = capsys.readouterr().out.splitlines()
+    world = World.from_dict({"edits": edits})
+    assert (name, text) == (world.id, world.canonical_json)
+    (tmp_path / "edits.json").write_text("[")
+    assert main(["world", "make", "--edits", "edits.json"]) == 2
+    assert_one_line_error(capsys.readouterr(), "edits.json are not JSON")
+
+
+def test_a_damaged_registered_world_is_one_line(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    WorldRegistry(own_cache).register(PLANET_7)
+    (own_cache / "worlds" / f"{PLANET_7.id}.json").write_text("{}")
+    assert main(["world", "show", PLANET_7.id]) == 2
+    assert_one_line_error(capsys.readouterr(), "does not hold world")
+
+
+def test_weights_card_prints_a_folders_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert main(["weights", "card", "mine"]) == 2
+    assert_one_line_error(capsys.readouterr(), "holds no card")
+    (folder / "README.md").write_text("# Mine\n")
+    assert main(["weights", "card", "mine"]) == 0
+    assert capsys.readouterr().out.startswith("# Mine")
+
+
+def test_weights_verify_refuses_what_cannot_be_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text("{")
+    (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"\x00" * 7)
+    assert main(["weights", "verify", "mine"]) == 2
+    assert_one_line_error(capsys.readouterr(), "config.json is not")
+
+
+def test_info_names_versions_weights_cache_and_pyramid(
+    engine: CoordinateEngine, own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    WorldRegistry(own_cache).register(PLANET_7)
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["versions"]["earthgen"] == earthgen.__version__
+    assert facts["engine"] == {"weights": "stand-in", "fingerprint": "stand-in-1"}
+    assert facts["cache"]["worlds"] == 1
+    assert facts["cache"]["bytes"] == len(PLANET_7.canonical_json)
+    assert len(facts["pyramid"]) == 19
+    assert facts["pyramid"][18]["gsd_0"] == pytest.approx(0.5972, abs=1e-4)
+    assert main(["info", "--no-cache"]) == 0
+    text = capsys.readouterr().out
+    assert "memory only" in text
+    assert "0.597" in text
+
+
+def test_info_works_without_weights(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise WeightsError("nothing there")
+
+    monkeypatch.setattr(earthgen.engine.Engine, "open", missing)
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine"] == {"weights": "cannot be used: nothing there"}
+
+
+def test_serve_passes_settings_on(monkeypatch: pytest.MonkeyPatch, own_cache: Path) -> None:
+    calls: list[tuple[Any, dict[str, Any]]] = []
+    monkeypatch.setattr(tileserver, "serve", lambda settings, **kwargs: calls.append((settings, kwargs)))
+    monkeypatch.setenv("EARTHGEN_TILE_QUEUE", "9")
+    assert main(["serve", "--host", "0.0.0.0", "--port", "9000", "--workers", "2", "--threads", "1"]) == 0
+    settings, how = calls[0]
+    assert (settings.cache, settings.threads, settings.tile_queue) == (own_cache, 1, 9)
+    assert how == {"host": "0.0.0.0", "port": 9000, "workers": 2}
+    assert main(["serve", "--no-cache"]) == 0
+    assert calls[1][0].cache is None
+
+
+def test_a_bad_setting_in_the_environment_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EARTHGEN_TILE_QUEUE", "many")
+    assert main(["serve"]) == 2
+    assert_one_line_error(capsys.readouterr(), "environment", "tile_queue")
+
+
+def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(earthgen.engine.Engine, "open", interrupted)
+    assert main(["tile", "0", "0", "0", "-o", "a.png"]) == 130
+    assert capsys.readouterr().err == "earthgen: interrupted\n"
