@@ -1,0 +1,174 @@
+// The MapLibre map: one world's tiles on a globe or on a plane.
+
+import * as maplibre from "../vendor/maplibre-gl-6.17.0/maplibre-gl.mjs";
+import { DEEPEST_ZOOM, ROOT_ZOOM, tilePath } from "./service.js";
+import { MAX_ZOOM, MIN_ZOOM } from "./view_state.js";
+
+// MapLibre counts zooms for 512-pixel tiles; the pyramid's are 256 pixels wide.
+const TILE_ZOOM_OFFSET = 1;
+const EQUATOR_GSD = (2 * Math.PI * 6378137) / 256;
+const FADE_MS = 250;
+
+/** Why the browser cannot draw the map. */
+export const { GPUInitializationError } = maplibre;
+
+/**
+ * @param {HTMLElement} container
+ * @param {import("./view_state.js").View} view
+ * @param {import("./tile_loader.js").TileLoader} loader
+ * @throws {GPUInitializationError} without WebGL 2
+ */
+export function createMap(container, view, loader) {
+  loader.install(maplibre);
+  const map = new maplibre.Map({
+    container,
+    style: emptyStyle(view.projection),
+    center: [view.longitude, view.latitude],
+    zoom: (view.zoom ?? fittingZoom(container, view.latitude)) - TILE_ZOOM_OFFSET,
+    bearing: view.bearing,
+    pitch: view.pitch,
+    minZoom: MIN_ZOOM - TILE_ZOOM_OFFSET,
+    maxZoom: MAX_ZOOM - TILE_ZOOM_OFFSET,
+    maxPitch: 60,
+    attributionControl: false,
+    // A tile's address names its bytes, so it never expires.
+    refreshExpiredTiles: false,
+    cancelPendingTileRequestsWhileZooming: true,
+    maxTileCacheZoomLevels: 6,
+    fadeDuration: 0,
+    locale: {
+      "Map.Title": "Map of the world. Arrow keys move it, plus and minus zoom.",
+      "NavigationControl.ResetBearing": "Turn north up",
+    },
+  });
+  map.addControl(new maplibre.NavigationControl({ visualizePitch: true }), "bottom-right");
+  return map;
+}
+
+/**
+ * Show another world. The sources are replaced, not changed, so that nothing of the old world stays on screen
+ * and its pending tiles are given up.
+ * @param {maplibre.Map} map
+ * @param {{world: string, seed: string | null}} world
+ * @param {import("./tile_loader.js").TileLoader} loader
+ */
+export function showWorld(map, world, loader) {
+  for (const id of ["detail", "root"]) {
+    if (map.getLayer(id)) map.removeLayer(id);
+    if (map.getSource(id)) map.removeSource(id);
+  }
+  const tiles = [loader.template(tilePath(world))];
+  // The root's tiles cost nothing to make: enlarged, they stand in until the finer ones have been generated.
+  map.addSource("root", { type: "raster", tiles, tileSize: 256, minzoom: 0, maxzoom: ROOT_ZOOM });
+  map.addSource("detail", { type: "raster", tiles, tileSize: 256, minzoom: ROOT_ZOOM + 1, maxzoom: DEEPEST_ZOOM });
+  for (const id of ["root", "detail"]) {
+    map.addLayer({ id, type: "raster", source: id, paint: { "raster-fade-duration": FADE_MS } });
+  }
+}
+
+/** @param {maplibre.Map} map @param {"globe" | "flat"} projection */
+export function setProjection(map, projection) {
+  map.setProjection({ type: projection === "globe" ? "globe" : "mercator" });
+}
+
+/** @param {maplibre.Map} map */
+export function cameraOf(map) {
+  const { lat, lng } = map.getCenter();
+  return {
+    zoom: tileZoom(map),
+    latitude: lat,
+    longitude: lng,
+    bearing: map.getBearing(),
+    pitch: map.getPitch(),
+  };
+}
+
+/**
+ * Move the camera there at once.
+ * @param {maplibre.Map} map
+ * @param {import("./view_state.js").View} view
+ */
+export function jumpTo(map, view) {
+  map.jumpTo({
+    center: [view.longitude, view.latitude],
+    zoom: (view.zoom ?? fittingZoom(map.getContainer(), view.latitude)) - TILE_ZOOM_OFFSET,
+    bearing: view.bearing,
+    pitch: view.pitch,
+  });
+}
+
+/**
+ * Fly there; the promise resolves when the flight has ended, even where something else ended it.
+ * @param {maplibre.Map} map
+ * @param {{longitude: number, latitude: number, zoom: number | null}} place
+ * @param {import("./tile_loader.js").TileLoader} loader
+ */
+export async function flyTo(map, place, loader) {
+  const zoom = (place.zoom ?? fittingZoom(map.getContainer(), place.latitude)) - TILE_ZOOM_OFFSET;
+  loader.patience = 250;
+  map.flyTo({ center: [place.longitude, place.latitude], zoom, bearing: 0, pitch: 0, maxDuration: 5000 });
+  if (map.isMoving()) await new Promise((resolve) => map.once("moveend", resolve));
+  loader.patience = 0;
+}
+
+/** The screen's zoom in the pyramid's counting. @param {maplibre.Map} map */
+export function tileZoom(map) {
+  return map.getZoom() + TILE_ZOOM_OFFSET;
+}
+
+/** The zoom of the tiles that are on screen. @param {maplibre.Map} map */
+export function imageryZoom(map) {
+  return Math.min(DEEPEST_ZOOM, Math.max(0, Math.round(tileZoom(map))));
+}
+
+/**
+ * True metres per pixel.
+ * @param {number} zoom
+ * @param {number} latitude degrees
+ */
+export function groundSamplingDistance(zoom, latitude) {
+  return (EQUATOR_GSD * Math.cos((latitude * Math.PI) / 180)) / 2 ** zoom;
+}
+
+/**
+ * The place under a point of the screen, or null beside the globe.
+ * @param {maplibre.Map} map
+ * @param {{x: number, y: number}} point
+ */
+export function placeAt(map, point) {
+  const place = map.unproject([point.x, point.y]);
+  // Beside the globe MapLibre answers with the nearest place on its rim, which lies elsewhere on screen.
+  const back = map.project(place);
+  if (Math.hypot(back.x - point.x, back.y - point.y) > 2 || Math.abs(place.lat) > 90) return null;
+  return { latitude: place.lat, longitude: place.lng };
+}
+
+/** The zoom at which the whole globe stands free in the window. @param {HTMLElement} container @param {number} latitude */
+function fittingZoom(container, latitude) {
+  const side = Math.min(container.clientWidth, container.clientHeight) || 600;
+  // Perspective draws the sphere about a fifth smaller than a plane at its centre would be.
+  const radius = 0.48 * side;
+  const zoom = Math.log2((2 * Math.PI * radius * Math.cos((latitude * Math.PI) / 180)) / 256);
+  return Math.max(MIN_ZOOM, zoom);
+}
+
+/** @param {"globe" | "flat"} projection */
+function emptyStyle(projection) {
+  return {
+    version: 8,
+    projection: { type: projection === "globe" ? "globe" : "mercator" },
+    sources: {},
+    layers: [{ id: "ground", type: "background", paint: { "background-color": "#0d1a26" } }],
+    // A sun behind the limb: a rim of light, and no haze over the imagery, whose colours are the point.
+    light: { anchor: "viewport", position: [1.5, 210, 27] },
+    sky: {
+      "sky-color": "#0b1622",
+      "horizon-color": "#9fc4e8",
+      "fog-color": "#9fc4e8",
+      "sky-horizon-blend": 0.6,
+      "horizon-fog-blend": 0.6,
+      "fog-ground-blend": 0.9,
+      "atmosphere-blend": ["interpolate", ["linear"], ["zoom"], 0, 1, 4, 0.9, 6, 0],
+    },
+  };
+}
