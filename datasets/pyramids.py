@@ -81,7 +81,8 @@ class CropSampler:
     """Draws square crops: first the band, then the pack, then the picture, then the place.
 
     Within a band a pack weighs by the cube root of its pixels, so that one large orthophoto does not
-    drown twenty small places. Of crops that show nothing (open sea, mostly) nine in ten are drawn anew. Draws are addressed by a number, so a resumed run goes on where it was.
+    drown twenty small places. Of crops that show nothing (open sea, mostly) nine in ten are drawn anew.
+    Draws are addressed by a number, so a resumed run goes on where it was.
 
     Args:
         levels: what to draw from.

@@ -215,7 +215,9 @@ def train(data: Path | None, init: Path, out: Path, minutes: float, settings: Se
 def main(
     init: Annotated[Path, typer.Option(metavar="DIR", help="weights folder of training.cascade")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the run lives")],
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="folder with imagery/; default $EARTHGEN_DATA")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="folder with imagery/; default $EARTHGEN_DATA")
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="stop after so many minutes")] = 45.0,
     batch: Annotated[int, typer.Option(min=1, help="128-pixel crops a step")] = Settings.batch,
     tick_images: Annotated[int, typer.Option(min=1, help="images between two log lines")] = 1_600,

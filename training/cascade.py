@@ -96,9 +96,7 @@ def learning_rate(settings: Settings, images: int) -> float:
 
 
 @torch.no_grad()
-def held_out_loss(
-    model: Preconditioned, sampler: CropSampler, std: torch.Tensor, settings: Settings
-) -> dict[str, float]:
+def held_out_loss(model: Preconditioned, sampler: CropSampler, settings: Settings) -> dict[str, float]:
     """Mean loss a band on fixed held-out crops, noise and noise levels."""
     losses = {}
     for band in sampler.bands:

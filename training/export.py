@@ -1,6 +1,6 @@
 """Turn a checkpoint into a weights folder: averaged weights in bfloat16, safetensors and config.json.
 
-    python -m training.export runs/cascade/checkpoint.pt weights/
+python -m training.export runs/cascade/checkpoint.pt weights/
 """
 
 from __future__ import annotations

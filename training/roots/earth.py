@@ -21,6 +21,7 @@ from scipy import ndimage
 from scipy.interpolate import PchipInterpolator
 
 from earthgen.pyramid import EQUATOR_GSD, ROOT_ZOOM, row_latitudes
+from earthgen.roots.sea import colour, row_colours
 from training.roots.sources import SIZE, Floats, picture, to_mercator
 
 OUTPUT = Path(__file__).parents[2] / "earthgen" / "roots" / "earth.jpg"
@@ -33,17 +34,6 @@ TONE_CURVES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((0, 38), (35, 76), (49, 87), (66, 104), (90, 125), (126, 152), (154, 174), (210, 216), (255, 242)),
     ((0, 37), (9, 48), (24, 61), (39, 76), (91, 113), (119, 138), (200, 207), (255, 246)),
 )
-
-DEEP_BY_LATITUDE: tuple[tuple[float, tuple[float, float, float]], ...] = (
-    # |latitude| in degrees -> colour of the open ocean: clear gyres, greener temperate seas, grey polar water.
-    (0, (17, 46, 78)),
-    (22, (15, 42, 76)),
-    (45, (19, 47, 75)),
-    (62, (24, 52, 75)),
-    (85, (29, 56, 75)),
-)
-COAST_TROPICAL = np.array((30, 84, 104), dtype=np.float32)
-COAST_POLAR = np.array((42, 74, 84), dtype=np.float32)
 
 
 def matte(source: Floats) -> tuple[Floats, Floats, Floats]:
@@ -100,21 +90,15 @@ def sea(share: Floats, shallow: Floats) -> Floats:
     Returns:
         (SIZE, SIZE, 3) in 0 .. 255, smooth.
     """
-    latitude = np.abs(row_latitudes(ROOT_ZOOM, 0, SIZE))
-    knots = [degrees for degrees, _ in DEEP_BY_LATITUDE]
-    deep = np.stack(
-        [PchipInterpolator(knots, [colour[k] for _, colour in DEEP_BY_LATITUDE])(latitude) for k in range(3)], -1
-    ).astype(np.float32)
-    polar = np.clip((latitude - 20) / 35, 0, 1).astype(np.float32)[:, None]
-    coast = COAST_TROPICAL * (1 - polar) + COAST_POLAR * polar
-
+    latitude = row_latitudes(ROOT_ZOOM, 0, SIZE)
+    deep, coast = row_colours(latitude)
     gsd_km = (EQUATOR_GSD / 2**ROOT_ZOOM / 1000 * np.cos(np.radians(latitude)))[:, None]
     pad = SIZE // 8
     distance_km = ndimage.distance_transform_edt(np.pad(share < 0.5, ((0, 0), (pad, pad)), mode="wrap"))[:, pad:-pad]
     distance_km = distance_km * gsd_km
     near = np.exp(-distance_km / 22) * 0.30 + np.exp(-distance_km / 140) * 0.14
     near = smooth(near.astype(np.float32), 1.2)
-    weight = np.clip(near + 0.20 * smooth(shallow, 7.0) + 0.06 * smooth(shallow, 30.0), 0, 0.6)
+    weight = near + 0.20 * smooth(shallow, 7.0) + 0.06 * smooth(shallow, 30.0)
 
     # Currents and plankton: a level or two, hundreds of kilometres wide.
     rng = np.random.Generator(np.random.Philox(key=20041001))
@@ -122,8 +106,7 @@ def sea(share: Floats, shallow: Floats) -> Floats:
         amplitude * _unit(smooth(rng.standard_normal((SIZE, SIZE), dtype=np.float32), sigma))
         for sigma, amplitude in ((90.0, 0.9), (35.0, 0.6), (12.0, 0.35))
     )
-    drift_colour = np.array((0.6, 1.0, 0.8), dtype=np.float32)
-    return np.asarray(deep[:, None] + weight[..., None] * (coast - deep)[:, None] + drift[..., None] * drift_colour)
+    return colour(deep, coast, weight, np.asarray(drift, dtype=np.float32))
 
 
 def grade_land(land: Floats) -> Floats:
@@ -172,7 +155,7 @@ def make() -> npt.NDArray[np.uint8]:
     coral = np.clip(np.stack([smooth(departure[..., k], 0.8) for k in range(3)], -1), 0, None)
     water = sea(share, np.clip(warped[..., 7], 0, 1)) + np.array((0.55, 0.7, 0.6), np.float32) * coral
     picture_out = share[..., None] * land + (1 - share[..., None]) * water
-    return np.clip(np.rint(picture_out), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(picture_out), 0, 255), dtype=np.uint8)
 
 
 def _local_mean(source: Floats, mask: npt.NDArray[np.bool_]) -> Floats:
@@ -187,7 +170,7 @@ def _local_mean(source: Floats, mask: npt.NDArray[np.bool_]) -> Floats:
 
 
 def _unit(plane: Floats) -> Floats:
-    return (plane - plane.mean()) / plane.std()
+    return np.asarray((plane - plane.mean()) / plane.std(), dtype=np.float32)
 
 
 def main() -> None:

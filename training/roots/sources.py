@@ -43,7 +43,7 @@ def picture(name: Literal["bmng", "etopo1"]) -> Floats:
 def mercator_row_edges() -> npt.NDArray[np.float64]:
     """Fractional source rows of the SIZE + 1 edges of the root's rows."""
     y = np.pi * (1.0 - 2.0 * np.arange(SIZE + 1) / SIZE)
-    return (90.0 - np.degrees(np.arctan(np.sinh(y)))) * (SOURCE_HEIGHT / 180.0)
+    return np.asarray((90.0 - np.degrees(np.arctan(np.sinh(y)))) * (SOURCE_HEIGHT / 180.0))
 
 
 def mercator_column_edges() -> npt.NDArray[np.float64]:
