@@ -27,10 +27,16 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-REGISTERED = {"id": "0123456789abcdef0123", "name": "0123456789abcdef0123", "root": "planet", "seed": 99}
+REGISTERED = {
+    "id": "0123456789abcdef0123",
+    "name": "0123456789abcdef0123",
+    "root": "planet",
+    "seed": 2**63 - 2,
+    "version": "1",
+}
 WORLDS = [
-    {"id": "earth", "name": "earth", "root": "earth", "seed": 0},
-    {"id": "planet", "name": "planet", "root": "planet", "seed": 0},
+    {"id": "earth", "name": "earth", "root": "earth", "seed": 0, "version": "1"},
+    {"id": "planet", "name": "planet", "root": "planet", "seed": 0, "version": "1"},
     REGISTERED,
 ]
 WATER, SAND, FOREST, ROCK, ICE = (18, 52, 92), (196, 168, 120), (52, 88, 42), (110, 98, 84), (236, 240, 244)

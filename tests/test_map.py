@@ -301,6 +301,9 @@ def test_registered_world_has_its_own_seed(open_page: OpenPage, site: str) -> No
     page.wait_for_selector(IDLE, state="attached")
     assert page.tiles and all(f"/worlds/{registered[0]}/" in url and "seed" not in url for url in page.tiles)
     expect(page.locator("#seed")).to_be_disabled()
+    # Read as text: a number in JavaScript would have lost digits.
+    seed = json.loads(page.request.get(f"{site}/worlds/{registered[0]}").text())["seed"]
+    expect(page.locator("#seed")).to_have_value(str(seed))
 
 
 def test_keyboard_alone_is_enough(open_page: OpenPage) -> None:

@@ -43,7 +43,10 @@ const loader = new TileLoader();
 let { view, problems } = readView(location);
 /** Description of the world on screen where it is a registered one. @type {import("./service.js").WorldDescription | null} */
 let registered = null;
-let opening = false;
+/** The world whose tiles are on the map. @type {import("./service.js").WorldAddress} */
+let shown = { world: view.world, seed: isNamedRoot(view.world) ? view.seed : null, version: null };
+/** A world that is being opened. @type {AbortController | null} */
+let opening = null;
 /** @type {import("maplibre-gl").Map} */
 let map;
 
@@ -111,38 +114,61 @@ function changeView(change) {
   if (view.world !== before.world || view.seed !== before.seed) openWorld();
 }
 
-/** Put the world of the view on the map; a registered one is asked for first. */
+/** Put the world of the view on the map, once the server has described it. */
 async function openWorld() {
-  notices.clear("tiles");
+  opening?.abort();
+  const { signal } = (opening = new AbortController());
   page.dataset.map = "busy";
-  opening = true;
-  const wanted = view.world;
-  if (isNamedRoot(wanted)) {
-    registered = null;
-  } else {
-    try {
-      const description = await describeWorld(wanted);
-      if (view.world !== wanted) return;
-      registered = description;
-    } catch (error) {
-      if (view.world !== wanted) return;
-      notices.show("world", `World “${wanted}” cannot be opened: ${error.message}. This is the real Earth.`);
-      registered = null;
-      view = { ...view, world: "earth" };
-      history.replaceState(null, "", formatView(view));
-    }
+  notices.clear("tiles");
+  showView(view, null);
+  let address = { world: view.world, seed: isNamedRoot(view.world) ? view.seed : null, version: null };
+  let description;
+  try {
+    description = await describeUntilAnswered(address, signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    if (!(error instanceof ServiceError)) throw error;
+    notices.show("world", `World “${view.world}” cannot be opened: ${error.message}. This is the real Earth.`);
+    view = { ...view, world: "earth" };
+    history.replaceState(null, "", formatView(view));
+    address = { world: "earth", seed: view.seed, version: null };
   }
-  opening = false;
-  page.dataset.failed = "0";
-  showWorld(map, worldAddress(), loader);
+  if (signal.aborted) return;
+  opening = null;
+  shown = { ...address, version: description?.version ?? null };
+  registered = isNamedRoot(view.world) ? null : description;
+  showTiles();
   showView(view, registered);
   document.title = `${summaryOf(view, registered)} | earthgen`;
-  say(`${summaryOf(view, registered)}`);
+  say(summaryOf(view, registered));
 }
 
-/** The world on screen as the service addresses it. */
-function worldAddress() {
-  return { world: view.world, seed: isNamedRoot(view.world) ? view.seed : null };
+/**
+ * Ask for a world's description again and again while the server is silent or busy.
+ * @param {import("./service.js").WorldAddress} address
+ * @param {AbortSignal} signal
+ */
+async function describeUntilAnswered(address, signal) {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const description = await describeWorld(address, signal);
+      notices.clear("server");
+      return description;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ServiceError) || !(error.unreachable || error.overloaded)) throw error;
+      const seconds = error.retryAfter ?? 2 ** Math.min(attempt, 4);
+      tellServerTrouble(error.overloaded, seconds);
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+      signal.throwIfAborted();
+    }
+  }
+}
+
+/** (Re)load the tiles of the world that is shown. */
+function showTiles() {
+  page.dataset.map = "busy";
+  page.dataset.failed = "0";
+  showWorld(map, shown, loader);
 }
 
 function newPlanet() {
@@ -162,7 +188,7 @@ async function fly(place, name) {
 
 /** @param {import("./terrain_search.js").Kind} kind */
 async function find(kind) {
-  const address = worldAddress();
+  const address = shown;
   const name = KINDS[kind].name.toLowerCase();
   say(`Looking for ${name}`);
   notices.clear("find");
@@ -170,7 +196,7 @@ async function find(kind) {
   chip.setAttribute("aria-busy", "true");
   try {
     const place = await findPlace(address, kind);
-    if (worldAddress().world !== address.world || worldAddress().seed !== address.seed) return;
+    if (shown !== address) return;
     if (place) await fly(place, name);
     else notices.show("find", `This world seems to have no ${name}.`);
   } catch (error) {
@@ -200,34 +226,20 @@ async function share() {
 
 /** Tell apart what can go wrong with tiles, and keep data-map and data-pending on the page true. */
 function watchTiles() {
-  let failed = 0;
-  const retry = () => showWorld(map, worldAddress(), loader);
   loader.addEventListener("change", () => {
     page.dataset.pending = String(loader.pending);
     if (loader.pending > 0) page.dataset.map = "busy";
   });
   loader.addEventListener("failure", (event) => {
-    failed += 1;
-    page.dataset.failed = String(failed);
-    notices.show("tiles", `A tile could not be made: ${event.detail.message}`, {
-      label: "Try again",
-      run: () => {
-        failed = 0;
-        page.dataset.failed = "0";
-        retry();
-      },
-    });
+    page.dataset.failed = String(Number(page.dataset.failed) + 1);
+    notices.show("tiles", `A tile could not be made: ${event.detail.message}`, { label: "Try again", run: showTiles });
   });
-  loader.addEventListener("overloaded", (event) => {
-    notices.show("server", `The server has more to do than it can take. Asking again in ${Math.ceil(event.detail.seconds)} s.`);
-  });
-  loader.addEventListener("unreachable", (event) => {
-    notices.show("server", `The server does not answer. Trying again in ${Math.ceil(event.detail.seconds)} s; what is on screen stays.`);
-  });
+  loader.addEventListener("overloaded", (event) => tellServerTrouble(true, event.detail.seconds));
+  loader.addEventListener("unreachable", (event) => tellServerTrouble(false, event.detail.seconds));
   loader.addEventListener("answered", () => notices.clear("server"));
   map.on("movestart", () => (page.dataset.map = "busy"));
   map.on("idle", () => {
-    if (loader.pending === 0 && !opening) page.dataset.map = "idle";
+    if (loader.pending === 0 && opening === null) page.dataset.map = "idle";
   });
   // Failures of tiles are told above; anything else is a mistake worth seeing in the console.
   map.on("error", (event) => {
@@ -235,6 +247,17 @@ function watchTiles() {
   });
   map.on("webglcontextlost", () => notices.show("gpu", "The graphics driver dropped the map; it comes back by itself when it can."));
   map.on("webglcontextrestored", () => notices.clear("gpu"));
+}
+
+/** @param {boolean} overloaded @param {number} seconds until the next attempt */
+function tellServerTrouble(overloaded, seconds) {
+  const again = `${Math.ceil(seconds)} s`;
+  notices.show(
+    "server",
+    overloaded
+      ? `The server has more to do than it can take. Asking again in ${again}.`
+      : `The server does not answer. Trying again in ${again}; what is on screen stays.`,
+  );
 }
 
 function watchReadout() {
@@ -293,15 +316,14 @@ function watchHistory() {
   });
 }
 
-/** Learn which worlds are registered, and notice early when nobody answers. */
+/** Offer the registered worlds. */
 async function meetServer() {
-  showView(view, null);
   try {
     offerRegistered(await listWorlds());
-    if (registered) showView(view, registered);
+    showView(view, registered);
   } catch (error) {
     if (!(error instanceof ServiceError)) throw error;
-    // When nobody answers, the tiles say so and go on trying.
+    // Where nobody answers, opening the world says so and goes on trying.
     if (!error.unreachable) notices.show("worlds", `The list of worlds cannot be read: ${error.message}`);
   }
 }
@@ -313,7 +335,7 @@ function showUnsupported(error) {
   element("map").hidden = true;
   element("unsupported").hidden = false;
   element("unsupported-reason").textContent = `This browser could not start it${error.statusMessage ? ` (${error.statusMessage})` : ""}.`;
-  element("unsupported-preview").src = serviceUrl(previewPath(worldAddress()));
+  element("unsupported-preview").src = serviceUrl(previewPath(shown));
 }
 
 /** Tell screen readers. @param {string} text */

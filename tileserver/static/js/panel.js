@@ -83,7 +83,7 @@ export function showView(view, registered) {
   for (const input of document.querySelectorAll("input[name=world]")) input.checked = input.value === view.world;
   for (const input of document.querySelectorAll("input[name=projection]")) input.checked = input.value === view.projection;
   element("registered").value = isNamedRoot(view.world) ? "" : view.world;
-  element("seed").value = registered ? String(registered.seed) : view.seed;
+  element("seed").value = registered?.seed ?? view.seed;
   showSeedError(false);
   const root = registered?.root ?? view.world;
   element("summary").textContent = summaryOf(view, registered);

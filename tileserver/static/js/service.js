@@ -54,22 +54,24 @@ export async function get(path, signal) {
 /**
  * @typedef {object} WorldDescription
  * @property {string} id
- * @property {string} name
+ * @property {string} name "earth", "planet" or the id
  * @property {"earth" | "planet"} root
- * @property {number} seed
+ * @property {string} seed decimal digits
+ * @property {string} [version] of the server's pictures: with it in their address, browsers may keep them for ever
  */
 
 /** @returns {Promise<WorldDescription[]>} */
 export async function listWorlds() {
-  return (await (await get("worlds")).json()).worlds;
+  return (await readJson(await get("worlds"))).worlds;
 }
 
 /**
- * @param {string} name
+ * @param {WorldAddress} world
+ * @param {AbortSignal} signal
  * @returns {Promise<WorldDescription>}
  */
-export async function describeWorld(name) {
-  return (await get(`worlds/${encodeURIComponent(name)}`)).json();
+export async function describeWorld(world, signal) {
+  return readJson(await get(`worlds/${encodeURIComponent(world.world)}${queryOf(world)}`, signal));
 }
 
 /**
@@ -89,21 +91,41 @@ export async function getActivity(signal) {
 }
 
 /**
+ * How the service addresses a world.
+ * @typedef {object} WorldAddress
+ * @property {string} world "earth", "planet" or the id of a registered world
+ * @property {string | null} seed null: a registered world, which has its own
+ * @property {string | null} version of the pictures; null: not known
+ */
+
+/**
  * Address of a tile, or of all of them where z, x and y are left as placeholders.
- * @param {{world: string, seed: string | null}} world seed null: a registered world
+ * @param {WorldAddress} world
  * @param {number | string} z
  * @param {number | string} x
  * @param {number | string} y
  */
 export function tilePath(world, z = "{z}", x = "{x}", y = "{y}") {
-  const query = world.seed === null ? "" : `?seed=${world.seed}`;
-  return `worlds/${encodeURIComponent(world.world)}/tiles/WebMercatorQuad/${z}/${x}/${y}.webp${query}`;
+  return `worlds/${encodeURIComponent(world.world)}/tiles/WebMercatorQuad/${z}/${x}/${y}.webp${queryOf(world)}`;
 }
 
-/** @param {{world: string, seed: string | null}} world */
+/** @param {WorldAddress} world */
 export function previewPath(world) {
-  const query = world.seed === null ? "" : `?seed=${world.seed}`;
-  return `worlds/${encodeURIComponent(world.world)}/preview.png${query}`;
+  return `worlds/${encodeURIComponent(world.world)}/preview.png${queryOf(world)}`;
+}
+
+/** @param {WorldAddress} world */
+function queryOf(world) {
+  const query = new URLSearchParams();
+  if (world.seed !== null) query.set("seed", world.seed);
+  if (world.version !== null) query.set("v", world.version);
+  return query.size > 0 ? `?${query}` : "";
+}
+
+/** @param {Response} response */
+async function readJson(response) {
+  // Seeds reach 2**63 and JavaScript's numbers lose digits above 2**53, so seeds are read as text.
+  return JSON.parse((await response.text()).replace(/"seed":\s*(\d+)/g, '"seed":"$1"'));
 }
 
 /** @param {Response} response */
