@@ -40,13 +40,15 @@ format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
 
 docs: $(VENV)/.installed-dev ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 pictures: $(VENV)/.installed-dev ## make docs/pictures anew in a headless Chromium
 	$(BIN)/python -m docs.pictures.make $(ARGS)
 
 bench: $(VENV)/.installed-dev ## measure speed, memory and seams on this machine
-	$(BIN)/python -m benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
+	$(BIN)/python -m benchmarks.seams $(ARGS)
+	$(BIN)/python -m benchmarks.margin $(ARGS)
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

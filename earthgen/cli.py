@@ -47,11 +47,10 @@ WorldName = Annotated[
     str | None, typer.Option("--world", metavar="ID", help="earth, planet, or the id of a registered world.")
 ]
 RootName = Annotated[
-    str | None, typer.Option("--root", metavar="ROOT", help="Where the world starts: earth or planet.  [default: earth]")
+    str | None,
+    typer.Option("--root", metavar="ROOT", help="Where the world starts: earth or planet.  [default: earth]"),
 ]
-Seed = Annotated[
-    int | None, typer.Option("--seed", metavar="INTEGER", help="Seed, 0 to 2**63 - 1.  [default: 0]")
-]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="INTEGER", help="Seed, 0 to 2**63 - 1.  [default: 0]")]
 Prompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Text that guides generation.")]
 EditsFile = Annotated[
     Path | None, typer.Option("--edits", metavar="FILE", help="JSON list of edits; - reads standard input.")
@@ -116,7 +115,7 @@ def serve(
     """
     import tileserver
 
-    chosen = {"cache": _cache_folder(cache, no_cache), "weights": weights, "threads": threads}
+    chosen: dict[str, Any] = {"cache": _cache_folder(cache, no_cache), "weights": weights, "threads": threads}
     # What was not said here may still come from the environment: see the service's settings.
     try:
         settings = tileserver.Settings(**{name: value for name, value in chosen.items() if value is not None})
@@ -207,9 +206,7 @@ def region(
 
 
 @world_app.command("make")
-def world_make(
-    root: RootName = None, seed: Seed = None, prompt: Prompt = None, edits: EditsFile = None
-) -> None:
+def world_make(root: RootName = None, seed: Seed = None, prompt: Prompt = None, edits: EditsFile = None) -> None:
     """Print a world's id and its canonical JSON.
 
     Example: earthgen world make --root planet --seed 7
@@ -469,7 +466,9 @@ def _weights_folder(name: str | None) -> Path:
         return next(iter(shipped.values()))
     folder = shipped.get(name, Path(name))
     if not (folder / "config.json").is_file():
-        raise WeightsError(f"{name!r} is neither a folder with a config.json nor one of: {', '.join(shipped) or '(none)'}")
+        raise WeightsError(
+            f"{name!r} is neither a folder with a config.json nor one of: {', '.join(shipped) or '(none)'}"
+        )
     return folder
 
 

@@ -110,7 +110,7 @@ def level_zoom(zoom: int) -> int:
 
 def ground_sampling_distance(zoom: float, latitude: float) -> float:
     """True metres per pixel at `zoom` and `latitude` (degrees)."""
-    return EQUATOR_GSD * math.cos(math.radians(latitude)) / 2.0**zoom
+    return EQUATOR_GSD * math.cos(math.radians(latitude)) / math.pow(2.0, zoom)
 
 
 def zoom_for_gsd(gsd: float, latitude: float) -> int:
@@ -185,7 +185,8 @@ def point_pixel(longitude: float, latitude: float, zoom: int) -> tuple[int, int]
         raise AddressError(f"place ({longitude}, {latitude}) holds a number that is not finite")
     if not -180 <= longitude <= 180 or abs(latitude) > MAX_LATITUDE:
         raise AddressError(
-            f"place ({longitude}, {latitude}) is outside longitude -180..180 and latitude -{MAX_LATITUDE:.4f}..{MAX_LATITUDE:.4f}"
+            f"place ({longitude}, {latitude}) is outside longitude -180..180"
+            f" and latitude -{MAX_LATITUDE:.4f}..{MAX_LATITUDE:.4f}"
         )
     size = world_size(zoom)
     x, y = _global_pixel(longitude, latitude, size)

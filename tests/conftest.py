@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # A run in CI tries the same examples every time; `HYPOTHESIS_PROFILE=thorough` looks for new ones.
-_slow_machine = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("ci", derandomize=True, database=None, max_examples=100, **_slow_machine)
-settings.register_profile("dev", max_examples=50, **_slow_machine)
-settings.register_profile("thorough", max_examples=5000, **_slow_machine)
+_patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", _patient, derandomize=True, database=None, max_examples=100)
+settings.register_profile("dev", _patient, max_examples=50)
+settings.register_profile("thorough", _patient, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 

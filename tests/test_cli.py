@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+import typer
 from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 
 import earthgen.engine
 import tileserver
-from earthgen.cli import main
+from earthgen.cli import app, main
 from earthgen.errors import OverloadedError, WeightsError
 from earthgen.pyramid import Box, bounds_box, tile_box
 from earthgen.registry import WorldRegistry
@@ -72,7 +75,7 @@ def assert_one_line_error(captured: Any, *parts: str) -> None:
 def test_help_and_errors_need_no_torch() -> None:
     script = """
 import sys
-from earthgen.cli import main
+from earthgen.cli import app, main
 for words in (["--help"], [], ["tile", "--help"], ["region", "--help"], ["serve", "--help"], ["world", "--help"],
               ["weights"], ["info", "--help"], ["--version"], ["world", "make", "--seed", "7"]):
     assert main(words) == 0, words
@@ -87,7 +90,28 @@ assert not heavy, heavy
         assert f"\n  {command} " in done.stdout
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")])
+def documented_commands() -> list[str]:
+    """Every `earthgen ...` line in the README's and the documentation's blocks of shell commands."""
+    root = Path(__file__).parents[1]
+    texts = [path.read_text(encoding="utf-8") for path in (root / "README.md", *sorted((root / "docs").glob("*.md")))]
+    blocks = [block for text in texts for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)]
+    return sorted({line for block in blocks for line in block.splitlines() if line.startswith("earthgen ")})
+
+
+@pytest.mark.parametrize("line", documented_commands())
+def test_a_documented_command_exists_with_its_options(line: str) -> None:
+    command: Any = typer.main.get_command(app)
+    words = shlex.split(line, comments=True)
+    name, words = words[0], words[1:]
+    while hasattr(command, "commands"):
+        name, command, words = command.resolve_command(command.make_context(name, list(words)), words)
+    # Parsing alone: an unknown option, a missing one or a value of the wrong kind raises.
+    command.make_context(name, words)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")]
+)
 def test_tile_writes_the_picture_its_name_says(
     name: str, kind: str, engine: CoordinateEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

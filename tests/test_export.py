@@ -264,7 +264,9 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [20_000, 1_000_000])
-def test_a_disk_that_fills_up_is_a_clear_error_and_work_goes_on_later(size: int, finished: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_is_a_clear_error_and_work_goes_on_later(
+    size: int, finished: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "out.tif"
     with files_of_at_most(size), pytest.raises(ExportError, match=r"out.tif cannot be written: "):
         export_cog(CoordinateEngine(), WORLD, BOUNDS, BOX.zoom, path)

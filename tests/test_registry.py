@@ -138,7 +138,7 @@ def test_a_read_only_folder_still_gives_what_it_holds(tmp_path: Path, monkeypatc
     registry = WorldRegistry(tmp_path)
     assert registry.get(WORLD.id) == WORLD
     assert registry.register(WORLD) == WORLD.id
-    with pytest.raises(RegistryError, match="cannot be registered in .*: Read-only file system"):
+    with pytest.raises(RegistryError, match=r"cannot be registered in .*: Read-only file system"):
         registry.register(World(seed=9))
 
 

@@ -52,7 +52,11 @@ def test_canonical_json_is_ascii_without_spaces_between_tokens(world: World) -> 
 GOLDEN = [
     (World(), '{"edits":[],"prompt":"","root":"earth","seed":0}', "451766461642e40b4704"),
     (World("planet"), '{"edits":[],"prompt":"","root":"planet","seed":0}', "5507288e216f66225b33"),
-    (World("earth", MAX_SEED, "é"), '{"edits":[],"prompt":"\\u00e9","root":"earth","seed":9223372036854775807}', "ddd14034f5e4c40c8ec1"),
+    (
+        World("earth", MAX_SEED, "é"),
+        '{"edits":[],"prompt":"\\u00e9","root":"earth","seed":9223372036854775807}',
+        "ddd14034f5e4c40c8ec1",
+    ),
     (
         World(edits=(Edit(TRIANGLE, "a lake", "2026-05-01"),)),
         '{"edits":[{"polygon":[[0.0,0.0],[1.0,0.0],[0.0,1.0]],"prompt":"a lake","valid_from":"2026-05-01",'

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -118,7 +119,9 @@ def export_cog(
             shutil.rmtree(folder)
     except (OSError, rasterio.errors.RasterioError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ExportError(f"{target} cannot be written: {reason}; what is finished waits in {target.name}.part") from error
+        raise ExportError(
+            f"{target} cannot be written: {reason}; what is finished waits in {target.name}.part"
+        ) from error
     return box
 
 
@@ -171,7 +174,7 @@ def _pieces(box: Box) -> Iterator[_Piece]:
 def _cuts(start: int, length: int) -> list[tuple[int, int]]:
     inner = range((start // PIECE_SIZE + 1) * PIECE_SIZE, start + length, PIECE_SIZE)
     edges = [start, *inner, start + length]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 @contextmanager
@@ -236,7 +239,7 @@ def _encoded(pixels: npt.NDArray[np.uint8], box: Box) -> bytes:
             transform=_transform(box),
         ) as dataset:
             dataset.write(np.moveaxis(pixels, -1, 0))
-        return memory.read()
+        return bytes(memory.read())
 
 
 def _transform(box: Box) -> Affine:
