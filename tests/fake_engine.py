@@ -49,6 +49,13 @@ class FakeEngine:
         self._finished: set[tuple[str, Box]] = set()
         self._running: list[Box] = []
 
+    def forget(self) -> None:
+        """Start anew: nothing made, nothing counted."""
+        with self._lock:
+            self.calls = self.generated = self.cancelled = 0
+            self.order.clear()
+            self._finished.clear()
+
     def tile(
         self, world: World, z: int, x: int, y: int, *, size: int = 256, cancelled: Cancelled | None = None
     ) -> npt.NDArray[np.uint8]:

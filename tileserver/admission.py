@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 
@@ -77,6 +77,8 @@ class TileQueue:
         job, shared = self._join(key, work)
         try:
             result = asyncio.wrap_future(job.result)
+            # Of an answer that nobody waits for any more, asyncio would log that nobody has looked at it.
+            result.add_done_callback(lambda done: done.cancelled() or done.exception())
             # Without the shield, leaving early would cancel the job for everybody who shares it.
             return await _unless_gone(request, asyncio.shield(result)), shared
         finally:
@@ -141,12 +143,13 @@ class TileQueue:
                 outcome: bytes | Exception = job.work(job.abandoned)
             except Exception as error:
                 outcome = error
-            with self._condition:
-                self._forget(job)
             if isinstance(outcome, Exception):
                 job.result.set_exception(outcome)
             else:
                 job.result.set_result(outcome)
+            # Only now: whoever comes in between shares the result and does not begin anew.
+            with self._condition:
+                self._forget(job)
 
 
 class Slots:
@@ -163,6 +166,11 @@ class Slots:
         self._limit = waiting
         self._retry_after = retry_after
         self._waiting = 0
+
+    @property
+    def waiting(self) -> int:
+        """Requests without a slot."""
+        return self._waiting
 
     @contextlib.asynccontextmanager
     async def hold(self, request: Request) -> AsyncIterator[Cancelled]:
@@ -196,8 +204,9 @@ class Slots:
 async def _unless_gone(request: Request, result: asyncio.Future[_T]) -> _T:
     """The result, or RequestCancelledError as soon as the client has closed its connection."""
     watch = asyncio.create_task(_gone(request))
+    pending: list[asyncio.Future[Any]] = [result, watch]
     try:
-        await asyncio.wait([result, watch], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         if not result.done():
             raise RequestCancelledError("the client closed the connection before its answer was ready")
         return result.result()

@@ -99,7 +99,7 @@ def _add_status_routes(app: FastAPI) -> None:
 
     @app.get("/activity", tags=["status"])
     async def activity(request: Request) -> JSONResponse:
-        """What this worker generates now: running windows, queue lengths, windows done, seconds per window."""
+        """What this worker generates now: running windows, queues, windows done, seconds per window."""
         service = service_of(request)
         now = service.engine.activity()
         content: dict[str, Any] = {
@@ -108,6 +108,7 @@ def _add_status_routes(app: FastAPI) -> None:
             "done": now.done,
             "seconds_per_window": now.seconds_per_window,
             "waiting_tiles": service.waiting,
+            "waiting_areas": service.slots.waiting,
         }
         return JSONResponse(content, headers=_NO_STORE)
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Path, Query
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 from rio_tiler.types import WarpResampling
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -54,14 +54,14 @@ async def world_of(
     request: Request,
     world: Annotated[str, Path(description="earth, planet, or the id of a registered world", examples=["earth"])],
     seed: Annotated[
-        int | None,
+        Annotated[int, Field(ge=0, le=MAX_SEED)] | None,
         BeforeValidator(_absent_if_empty),
-        Query(ge=0, le=MAX_SEED, description="Seed of a built-in world; 0 by default."),
+        Query(description="Seed of a built-in world; 0 by default."),
     ] = None,
     prompt: Annotated[
-        str | None,
+        Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] | None,
         BeforeValidator(_absent_if_empty),
-        Query(max_length=MAX_PROMPT_CHARACTERS, description="Text that guides a built-in world."),
+        Query(description="Text that guides a built-in world."),
     ] = None,
     root: Annotated[
         Root | None, BeforeValidator(_absent_if_empty), Query(description="Must agree with the world's own root.")
@@ -164,7 +164,7 @@ class WorldHistogramParams(HistogramParams):
     def __post_init__(self) -> None:
         """Check what numpy would choke on."""
         edges = self.bins.split(",") if self.bins else []
-        count = int(edges[0]) if len(edges) == 1 and len(edges[0]) < 10 else len(edges)
+        count = int(edges[0]) if len(edges) == 1 else len(edges)
         rising = len(edges) == 1 or all(int(a) <= int(b) for a, b in pairwise(edges))
         if edges and (
             not 1 <= count <= MAX_HISTOGRAM_BINS or len(self.bins or "") > 8 * MAX_HISTOGRAM_BINS or not rising

@@ -101,7 +101,9 @@ async def _file_error(request: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    return JSONResponse({"detail": f"internal error ({type(error).__name__}); the server's log has more"}, 500)
+    # Answered outside every layer of ours, so it says itself that it must not be stored.
+    detail = f"internal error ({type(error).__name__}); the server's log has more"
+    return JSONResponse({"detail": detail}, 500, {"Cache-Control": "no-store"})
 
 
 def not_found(error: AddressError) -> HTTPException:

@@ -139,19 +139,6 @@ def tile_pixels(z: int, x: int, y: int, size: int) -> Box:
     return Box(z + 1, y * size, x * size, size, size)
 
 
-class WorldInfo(Info):
-    """rio-tiler's description of a dataset, and what makes this one a world."""
-
-    width: int
-    height: int
-    minzoom: int
-    maxzoom: int
-    synthetic: bool
-    id: str
-    world: dict[str, Any]
-    weights: str
-
-
 @attr.s
 class WorldReader(BaseReader):
     """Reads one world.
@@ -180,24 +167,27 @@ class WorldReader(BaseReader):
         self.bounds = box_mercator_bounds(Box(MAX_ZOOM, 0, 0, self.height, self.width))
         self.transform = from_bounds(*self.bounds, self.width, self.height)
 
-    def info(self) -> WorldInfo:
+    def info(self) -> Info:
         """Bounds, bands and zooms, and the world that this is."""
-        return WorldInfo(
-            bounds=self.bounds,
-            crs=CRS_to_uri(self.crs) or self.crs.to_wkt(),
-            band_metadata=[(f"b{band}", {}) for band in (1, 2, 3)],
-            band_descriptions=[("b1", "red"), ("b2", "green"), ("b3", "blue")],
-            dtype="uint8",
-            nodata_type="None",
-            colorinterp=["red", "green", "blue"],
-            width=self.width,
-            height=self.height,
-            minzoom=self.minzoom,
-            maxzoom=self.maxzoom,
-            synthetic=True,
-            id=self.input.id,
-            world=self.input.to_dict(),
-            weights=self.engine.weights_id,
+        # Info allows further fields; a subclass would lose them in titiler's response.
+        return Info.model_validate(
+            {
+                "bounds": self.bounds,
+                "crs": CRS_to_uri(self.crs),
+                "band_metadata": [(f"b{band}", {}) for band in (1, 2, 3)],
+                "band_descriptions": [("b1", "red"), ("b2", "green"), ("b3", "blue")],
+                "dtype": "uint8",
+                "nodata_type": "None",
+                "colorinterp": ["red", "green", "blue"],
+                "width": self.width,
+                "height": self.height,
+                "minzoom": self.minzoom,
+                "maxzoom": self.maxzoom,
+                "synthetic": True,
+                "id": self.input.id,
+                "world": self.input.to_dict(),
+                "weights": self.engine.weights_id,
+            }
         )
 
     def statistics(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,6 +75,7 @@ class Service:
         self._ready = TileQueue(2, 4 * settings.tile_queue, lambda _: 1, "ready")
         self._threads = settings.tile_threads or max(2, settings.threads or len(os.sched_getaffinity(0)))
         self._cold = TileQueue(self._threads, settings.tile_queue, self._retry_after, "generate")
+        self._lock = threading.Lock()
         self._encoded: LRUCache[str, bytes] = LRUCache(settings.encoded_bytes, getsizeof=len)
 
     @property
@@ -102,19 +104,24 @@ class Service:
             RequestCancelledError: the client went away.
         """
         start = time.perf_counter()
-        if (content := self._encoded.get(key)) is not None:
-            return MadeTile(content, "HIT", time.perf_counter() - start)
+
+        def make_and_keep(cancelled: Cancelled) -> bytes:
+            content = make(cancelled)
+            self._keep(key, content)
+            return content
 
         def make_if_ready(cancelled: Cancelled) -> bytes:
-            return make(cancelled) if self.engine.is_ready(world, box) else b""
+            return make_and_keep(cancelled) if self.engine.is_ready(world, box) else b""
 
-        content, _ = await self._ready.run(request, key, make_if_ready)
         cache = "HIT"
+        content = self._kept(key)
         if not content:
-            content, shared = await self._cold.run(request, key, make)
+            content, _ = await self._ready.run(request, key, make_if_ready)
+        # While that was found out, another request may have had the tile made.
+        content = content or self._kept(key)
+        if not content:
+            content, shared = await self._cold.run(request, key, make_and_keep)
             cache = "DEDUP" if shared else "MISS"
-        if len(content) <= self._encoded.maxsize:
-            self._encoded[key] = content
         return MadeTile(content, cache, time.perf_counter() - start)
 
     def close(self) -> None:
@@ -122,6 +129,15 @@ class Service:
         self._ready.close()
         self._cold.close()
         self.engine.close()
+
+    def _keep(self, key: str, content: bytes) -> None:
+        with self._lock:
+            if len(content) <= self._encoded.maxsize:
+                self._encoded[key] = content
+
+    def _kept(self, key: str) -> bytes:
+        with self._lock:
+            return self._encoded.get(key, b"")
 
     def _retry_after(self, waiting: int) -> int:
         """Seconds in which about half of the queue is done, if each tile needs about four windows."""
