@@ -24,7 +24,6 @@ from earthgen.pyramid import Box, ground_sampling_distance, point_pixel
 from earthgen.sampler import dpm_solver_2m
 from earthgen.weights import load_weights
 
-
 WIDE = 96
 CUT = 32
 

@@ -74,7 +74,7 @@ def plain_loop(net: DetailDenoiser, parents: np.ndarray, gsd: float, side: int =
                 raw = net(scheduler.scale_model_input(x, timestep), sigma.log()[None], condition)
                 x = scheduler.step(raw, timestep, x, return_dict=False)[0]
             total[part] += x
-            weight[part[:1] + (slice(None),) + part[2:]] += 1
+            weight[(*part[:1], slice(None), *part[2:])] += 1
     log2_gsd = torch.full((1, height), float(np.log2(gsd)))
     detail = total / weight * net.detail_scale(parent, log2_gsd) + smooth_detail(parent)
     return np.asarray(((join(parent, detail)[0] + 1) * 127.5).round().clamp(0, 255).byte())
@@ -108,7 +108,8 @@ def main(
         engine.pixels(WORLD, box)
         wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
     typer.echo(
-        f"\nz12 block of {block}x{block} tiles: {block * block / wall:.2f} tiles/s ({wall:.1f} s, {len(network)} network calls)"
+        f"\nz12 block of {block}x{block} tiles: {block * block / wall:.2f} tiles/s "
+        f"({wall:.1f} s, {len(network)} network calls)"
     )
     typer.echo(f"share of CPU time in the network: {sum(network) / cpu:.2f}")
 
@@ -131,7 +132,8 @@ def main(
             torch.set_num_threads(1)
     ratio = np.median([b / a for a, b in zip(ours, plain, strict=True)])
     typer.echo(
-        f"one level, 1024 x 1024 pixels: {np.median(ours):.2f} s; plain diffusers loop {np.median(plain):.2f} s; ratio {ratio:.2f}"
+        f"one level, 1024 x 1024 pixels: {np.median(ours):.2f} s; "
+        f"plain diffusers loop {np.median(plain):.2f} s; ratio {ratio:.2f}"
     )
     typer.echo(f"peak memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 

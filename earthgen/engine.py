@@ -301,7 +301,8 @@ class Engine:
             raise WorldError("these weights know no text: edits must be empty")
 
     def _key(self, world: World, window: Window) -> str:
-        return f"{_stream(self.fingerprint, world)}/{window.zoom}/{window.row >> 5}-{window.column >> 5}/{window.row}-{window.column}"
+        stream = _stream(self.fingerprint, world)
+        return f"{stream}/{window.zoom}/{window.row >> 5}-{window.column >> 5}/{window.row}-{window.column}"
 
     def _root(self, world: World) -> list[Pixels]:
         """The root and its exact means: zooms 4, 3, 2, 1, 0."""
@@ -447,7 +448,7 @@ def _stream(fingerprint: str, world: World) -> str:
 
 
 def _level_box(box: Box) -> Box:
-    """The box on the cascade level that `box` is made of; for zooms up to the root's, the box itself at the root's zoom."""
+    """What `box` is made of: the same ground on its cascade level, or at the root's zoom."""
     zoom = level_zoom(box.zoom)
     factor = 1 << zoom - box.zoom
     return Box(zoom, box.row * factor, box.column * factor, box.height * factor, box.width * factor)

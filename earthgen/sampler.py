@@ -5,6 +5,7 @@ The state is kept in float32; no sampler draws random numbers: noise is an argum
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -47,7 +48,7 @@ def dpm_solver_2m(denoise: Denoise, noise: torch.Tensor, sigmas: Sequence[float]
     x = noise * sigmas[0]
     previous: torch.Tensor | None = None
     previous_step = 0.0
-    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, following in itertools.pairwise(sigmas):
         denoised = denoise(x, torch.full((x.shape[0],), sigma, device=x.device))
         if following == 0:
             return denoised

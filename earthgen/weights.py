@@ -47,7 +47,8 @@ def load_weights(source: str | Path | None = None) -> Weights:
     for path in (config_path, tensors_path):
         if not path.is_file():
             raise WeightsError(
-                f"no weights at {folder}: {path.name} is missing; a folder with {_CONFIG_NAME} and {_TENSORS_NAME} is needed"
+                f"no weights at {folder}: {path.name} is missing; "
+                f"a folder with {_CONFIG_NAME} and {_TENSORS_NAME} is needed"
             )
     try:
         class_name = json.loads(config_path.read_bytes()).get("_class_name")

@@ -100,14 +100,24 @@ def test_a_chain_from_zoom_4_to_18_averages_to_each_parent(
             assert np.array_equal(children_mean(whole, 4), exact), f"zoom {zoom}"
 
 
-ADDRESSES = [(18, 137_000, 91_000), (18, 137_001, 91_000), (11, 2047, 700), (6, 0, 33), (9, 17, 3), (5, 30, 0), (2, 1, 1)]
+ADDRESSES = [
+    (18, 137_000, 91_000),
+    (18, 137_001, 91_000),
+    (11, 2047, 700),
+    (6, 0, 33),
+    (9, 17, 3),
+    (5, 30, 0),
+    (2, 1, 1),
+]
 
 
 def digests(engine: Engine, order: list[tuple[int, int, int]]) -> dict[tuple[int, int, int], str]:
     return {(z, x, y): hashlib.sha256(engine.tile(WORLD, z, x, y).tobytes()).hexdigest() for z, x, y in order}
 
 
-def digests_in_new_process(weights: Path, cache: Path | None, order: list[tuple[int, int, int]]) -> dict[tuple[int, int, int], str]:
+def digests_in_new_process(
+    weights: Path, cache: Path | None, order: list[tuple[int, int, int]]
+) -> dict[tuple[int, int, int], str]:
     earthgen.engine.open_root = ripple_root
     with open_tiny(weights, cache, threads=3) as engine:
         return digests(engine, order)

@@ -44,13 +44,17 @@ def test_a_crop_is_the_crop_of_the_whole(seed: int, row: int, column: int, top: 
 @given(column=st.integers(-500, 500))
 def test_columns_wrap_around_the_world(column: int) -> None:
     field = NoiseField(3, 6)
-    assert np.array_equal(
-        field.normal(0, column, 2, 5, 3, wrap=100), field.normal(0, column + 100, 2, 5, 3, wrap=100)
-    )
+    assert np.array_equal(field.normal(0, column, 2, 5, 3, wrap=100), field.normal(0, column + 100, 2, 5, 3, wrap=100))
 
 
 def test_seeds_levels_and_streams_are_independent() -> None:
-    fields = [NoiseField(1, 6), NoiseField(2, 6), NoiseField(1, 8), NoiseField(1, 6, stream=1), NoiseField(1 + 2**32, 6)]
+    fields = [
+        NoiseField(1, 6),
+        NoiseField(2, 6),
+        NoiseField(1, 8),
+        NoiseField(1, 6, stream=1),
+        NoiseField(1 + 2**32, 6),
+    ]
     draws = np.stack([field.normal(0, 0, 64, 64, 8).ravel() for field in fields])
     correlation = np.corrcoef(draws)
     assert np.abs(correlation - np.eye(len(fields))).max() < 0.03

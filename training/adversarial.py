@@ -26,7 +26,7 @@ from datasets.pyramids import CropSampler, read_levels
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
 from training.augment import regrade, stored_parent
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, network_config, save_checkpoint
 from training.discriminator import PatchDiscriminator
 from training.ema import update_ema
 from training.sheets import draw_chain_sheet, draw_sheet
@@ -91,8 +91,16 @@ def discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
 
-def train(data: Path | None, init: Path, out: Path, minutes: float, settings: Settings, tick_images: int) -> None:
-    """Run until the minutes are over; resume from `out` if it holds a checkpoint."""
+def train(
+    data: Path | None,
+    init: Path,
+    out: Path,
+    minutes: float,
+    settings: Settings,
+    tick_images: int,
+    images_limit: int | None = None,
+) -> None:
+    """Run until the minutes are over or the images are seen; resume from `out` if it holds a checkpoint."""
     folder = imagery_folder(data)
     train_levels, val_levels = read_levels(folder, "train"), read_levels(folder, "val")
     single = CropSampler(train_levels, 128, settings.seed)
@@ -184,7 +192,7 @@ def train(data: Path | None, init: Path, out: Path, minutes: float, settings: Se
         sums["truth"] = sums.get("truth", 0.0) + float(truth.detach())
         progress.update(settings.batch)
 
-        finished = time.monotonic() - begun > 60 * minutes
+        finished = time.monotonic() - begun > 60 * minutes or images >= (images_limit or images + 1)
         if images >= next_tick or finished:
             now = seconds + time.monotonic() - begun
             line = {"images": images, "hours": round(now / 3600, 3)}
@@ -197,7 +205,7 @@ def train(data: Path | None, init: Path, out: Path, minutes: float, settings: Se
                 "judge": judge.state_dict(),
                 "generator_optimiser": generator_optimiser.state_dict(),
                 "judge_optimiser": judge_optimiser.state_dict(),
-                "config": dict(net.config),
+                "config": network_config(net),
                 "settings": asdict(settings),
                 "step": step,
                 "images": images,
@@ -221,9 +229,10 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="stop after so many minutes")] = 45.0,
     batch: Annotated[int, typer.Option(min=1, help="128-pixel crops a step")] = Settings.batch,
     tick_images: Annotated[int, typer.Option(min=1, help="images between two log lines")] = 1_600,
+    images: Annotated[int | None, typer.Option(min=1, help="stop after so many images in all")] = None,
 ) -> None:
     """Tune into a one-step generator. Example: python -m training.adversarial --init W --out runs/adversarial."""
-    train(data, init, out, minutes, Settings(batch=batch), tick_images)
+    train(data, init, out, minutes, Settings(batch=batch), tick_images, images)
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from tqdm import tqdm
 from datasets.packs import imagery_folder
 from datasets.pyramids import BAND_GSDS, Crops, CropSampler, read_levels
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
-from earthgen.detail import DETAIL_CHANNELS, smooth_detail, split, to_unit
+from earthgen.detail import smooth_detail, split, to_unit
 from training.augment import regrade, stored_parent
+from training.checkpoint import load_checkpoint, network_config, save_checkpoint
 from training.contrast import measure_detail
-from training.checkpoint import load_checkpoint, save_checkpoint
 from training.ema import update_ema
 from training.sheets import draw_sheet
 
@@ -108,9 +108,15 @@ def held_out_loss(model: Preconditioned, sampler: CropSampler, settings: Setting
 
 
 def train(
-    data: Path | None, out: Path, minutes: float, settings: Settings, tick_images: int, init: Path | None = None
+    data: Path | None,
+    out: Path,
+    minutes: float,
+    settings: Settings,
+    tick_images: int,
+    init: Path | None = None,
+    images_limit: int | None = None,
 ) -> None:
-    """Run until the minutes are over; resume from `out` if it holds a checkpoint."""
+    """Run until the minutes are over or the images are seen; resume from `out` if it holds a checkpoint."""
     accelerator = Accelerator()
     folder = imagery_folder(data)
     train_levels, val_levels = read_levels(folder, "train"), read_levels(folder, "val")
@@ -168,7 +174,7 @@ def train(
         tick_loss, tick_steps = tick_loss + float(loss.detach()), tick_steps + 1
         progress.update(settings.batch)
 
-        finished = time.monotonic() - begun > 60 * minutes
+        finished = time.monotonic() - begun > 60 * minutes or images >= (images_limit or images + 1)
         if images >= next_tick or finished:
             now = seconds + time.monotonic() - begun
             line = {
@@ -183,7 +189,7 @@ def train(
                 "model": net.state_dict(),
                 "ema": average.state_dict(),
                 "optimiser": optimiser.state_dict(),
-                "config": dict(net.config),
+                "config": network_config(net),
                 "settings": asdict(settings),
                 "step": step,
                 "images": images,
@@ -207,9 +213,10 @@ def main(
     seed: Annotated[int, typer.Option(min=0)] = Settings.seed,
     tick_images: Annotated[int, typer.Option(min=1, help="images between two log lines")] = 4_000,
     init: Annotated[Path | None, typer.Option(metavar="DIR", help="weights folder to start from")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="stop after so many images in all")] = None,
 ) -> None:
     """Train the cascade's network. Example: python -m training.cascade --out runs/cascade --minutes 60."""
-    train(data, out, minutes, Settings(batch=batch, seed=seed), tick_images, init)
+    train(data, out, minutes, Settings(batch=batch, seed=seed), tick_images, init, images)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from earthgen.denoiser import DetailDenoiser
+
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint of tensors and plain values; a crash leaves the previous one whole."""
@@ -24,3 +26,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint back; no code in it is executed."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def network_config(net: DetailDenoiser) -> dict[str, Any]:
+    """The network's configuration as plain values, without what diffusers remembers about files."""
+    return {name: value for name, value in net.config.items() if not name.startswith("_")}

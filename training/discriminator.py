@@ -7,6 +7,8 @@ ground sampling distance.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -26,8 +28,7 @@ class PatchDiscriminator(nn.Module):
         super().__init__()
         widths = (6, width, 2 * width, 4 * width)
         self.down = nn.ModuleList(
-            spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1))
-            for before, after in zip(widths[:-1], widths[1:], strict=True)
+            spectral_norm(nn.Conv2d(before, after, 4, stride=2, padding=1)) for before, after in pairwise(widths)
         )
         self.mix = spectral_norm(nn.Conv2d(widths[-1], widths[-1], 3, padding=1))
         self.gsd = nn.Linear(64, widths[-1])

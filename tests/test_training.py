@@ -1,0 +1,159 @@
+"""Training: what it draws is addressed, what it saves is complete, and a resumed run is the same run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import training.adversarial
+import training.cascade
+from datasets.packs import PACKS, DatasetNotFoundError, Picture, imagery_folder, read_pack
+from datasets.pyramids import BAND_GSDS, CropSampler, Level, halved, picture_levels
+from earthgen.detail import split
+from earthgen.weights import load_weights
+from tests.tiny import save_tiny_weights
+from training.augment import regrade, stored_parent
+from training.checkpoint import load_checkpoint
+from training.export import main as export
+
+
+def scene(seed: int, side: int) -> np.ndarray:
+    """A picture with structure at every scale."""
+    random = np.random.default_rng(seed)
+    picture = np.zeros((side, side, 3))
+    for factor in (1, 4, 16, 64):
+        coarse = random.normal(size=(side // factor, side // factor, 3)) * factor**0.5 * 6
+        picture += coarse.repeat(factor, axis=0).repeat(factor, axis=1)
+    return np.clip(picture + 110, 0, 255).astype(np.uint8)
+
+
+def scenes(folder: Path, split: str) -> list[Level]:
+    names = [("a", 0.6), ("b", 2.4), ("c", 611.0)]
+    levels = [Level(name, f"{name}/{split}", gsd, scene(index, 256)) for index, (name, gsd) in enumerate(names)]
+    return [*levels, Level("d", f"d/{split}", 10.0, scene(9, 64))]
+
+
+def test_halving_is_the_rounded_mean() -> None:
+    pixels = scene(0, 64)[:63, :62]
+    expected = np.floor(pixels[:62].reshape(31, 2, 31, 2, 3).mean(axis=(1, 3)) + 0.5)
+    assert np.array_equal(halved(pixels), expected)
+
+
+def test_levels_go_up_to_64_pixels_and_never_below_a_quarter_metre() -> None:
+    levels = picture_levels(Picture("x/y", 0.132, scene(0, 512)))
+    assert [(level.gsd, level.pixels.shape[0]) for level in levels] == [(0.264, 256), (0.528, 128), (1.056, 64)]
+
+
+def test_bands_are_nearest_by_ratio() -> None:
+    bands = [Level("p", "n", gsd, scene(0, 64)).band for gsd in (0.25, 0.6, 1.1, 1.3, 10.0, 153.0, 9000.0)]
+    assert bands == [0, 0, 0, 1, 2, 4, 6]
+
+
+def test_draws_are_addressed() -> None:
+    sampler = CropSampler(scenes(Path(), "train"), 128, seed=3)
+    again = CropSampler(scenes(Path(), "train"), 128, seed=3)
+    assert np.array_equal(sampler.draw(5, 4).pixels, again.draw(5, 4).pixels)
+    assert not np.array_equal(sampler.draw(5, 4).pixels, sampler.draw(6, 4).pixels)
+    assert not np.array_equal(
+        sampler.draw(5, 4).pixels, CropSampler(scenes(Path(), "train"), 128, seed=4).draw(5, 4).pixels
+    )
+
+
+def test_a_band_can_be_asked_for() -> None:
+    sampler = CropSampler(scenes(Path(), "train"), 128, seed=3)
+    assert sampler.bands == (0, 1, 5)
+    assert set(sampler.draw(0, 8, band=5).gsd) == {611.0}
+    with pytest.raises(ValueError, match="at least 512"):
+        CropSampler(scenes(Path(), "train"), 512, seed=0)
+
+
+def test_packs_are_read_and_their_absence_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EARTHGEN_DATA", raising=False)
+    with pytest.raises(DatasetNotFoundError, match="EARTHGEN_DATA"):
+        imagery_folder()
+    with pytest.raises(DatasetNotFoundError, match="not a folder"):
+        imagery_folder(tmp_path)
+    pack = next(pack for pack in PACKS if pack.name == "mid_scenes2_20m-320m")
+    folder = tmp_path / "imagery" / pack.name
+    with pytest.raises(DatasetNotFoundError, match=pack.name):
+        list(read_pack(imagery_folder_of(tmp_path), pack, "train"))
+    folder.mkdir(parents=True)
+    Image.fromarray(scene(0, 64)).save(folder / "train_s2_beijing_320m.jpg")
+    Image.fromarray(scene(0, 64)).save(folder / "train_landsat_x_60-100m.jpg")
+    Image.fromarray(scene(0, 64)).save(folder / "val_s2_tokyo_320m.jpg")
+    pictures = list(read_pack(imagery_folder(tmp_path), pack, "train"))
+    assert [(picture.name, picture.gsd) for picture in pictures] == [
+        (f"{pack.name}/train_landsat_x_60-100m.jpg", 80.0),
+        (f"{pack.name}/train_s2_beijing_320m.jpg", 320.0),
+    ]
+    Image.fromarray(scene(0, 64)).save(folder / "train_unnamed.jpg")
+    with pytest.raises(ValueError, match="no ground sampling distance"):
+        list(read_pack(imagery_folder(tmp_path), pack, "train"))
+
+
+def imagery_folder_of(base: Path) -> Path:
+    (base / "imagery").mkdir(exist_ok=True)
+    return imagery_folder(base)
+
+
+def test_a_regraded_parent_is_the_mean_of_regraded_children() -> None:
+    image = torch.rand(3, 3, 32, 32) * 2 - 1
+    regraded = regrade(image, torch.Generator().manual_seed(0))
+    assert float(regraded.min()) >= -1
+    assert float(regraded.max()) <= 1
+    assert not torch.equal(regraded, image)
+    bytes_ = (stored_parent(regraded) + 1) * 127.5
+    assert torch.allclose(bytes_, bytes_.round(), atol=1e-3)
+    assert (stored_parent(regraded) - split(regraded)[0]).abs().max() <= 0.5 / 127.5 + 1e-6
+
+
+@pytest.mark.slow
+def test_ten_steps_are_five_stop_resume_five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imagery").mkdir()
+    monkeypatch.setattr(training.cascade, "read_levels", scenes)
+    settings = training.cascade.Settings(batch=2, warm_up=8)
+    init = save_tiny_weights(tmp_path / "init")
+
+    def run(out: str, images: int) -> None:
+        training.cascade.train(tmp_path, tmp_path / out, 60.0, settings, 10, init, images)
+
+    run("whole", 20)
+    run("parts", 10)
+    run("parts", 20)
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert whole["images"] == parts["images"] == 20
+    for kind in ("model", "ema"):
+        assert all(torch.allclose(whole[kind][name], value, atol=1e-6) for name, value in parts[kind].items())
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [10, 20]
+    assert set(lines[-1]["held_out"]) == {f"{BAND_GSDS[band]:g}m" for band in (0, 1, 2, 5)}
+    assert len(list((tmp_path / "parts" / "sheets").glob("*.jpg"))) == 2
+    export(tmp_path / "parts" / "checkpoint.pt", tmp_path / "weights")
+    shipped = load_weights(tmp_path / "weights").net.state_dict()
+    assert all(torch.allclose(shipped[name], value, rtol=1e-2, atol=1e-3) for name, value in parts["ema"].items())
+
+
+@pytest.mark.slow
+def test_the_adversarial_tail_resumes_and_samples_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imagery").mkdir()
+    monkeypatch.setattr(training.adversarial, "read_levels", scenes)
+    settings = training.adversarial.Settings(batch=1, warm_up=2)
+    init = save_tiny_weights(tmp_path / "init")
+
+    def run(out: str, images: int) -> None:
+        training.adversarial.train(tmp_path, init, tmp_path / out, 60.0, settings, 4, images)
+
+    run("whole", 8)
+    run("parts", 4)
+    run("parts", 8)
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    for kind in ("model", "ema", "judge"):
+        assert all(torch.allclose(whole[kind][name], value, atol=1e-5) for name, value in parts[kind].items())
+    assert tuple(parts["config"]["sigmas"]) == (settings.sigma, 0.0)
+    start = load_weights(init).net.state_dict()
+    assert any(not torch.equal(start[name], value) for name, value in parts["model"].items())
