@@ -61,6 +61,10 @@ class Settings:
     seed: int = 2
 
 
+Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Child (b, 3, 4h, 4w), parent (b, 3, h, w) and log2 of the child's metres per pixel (b,)."""
+
+
 class OneStep(torch.nn.Module):
     """The network as a generator of children."""
 
@@ -80,10 +84,25 @@ class OneStep(torch.nn.Module):
         return join(parent, state * self.net.detail_scale(parent, condition.log2_gsd) + smooth_detail(parent))
 
 
+def detached(pair: Pair) -> Pair:
+    """The pair, cut off from the network that made it."""
+    child, parent, log2_gsd = pair
+    return child.detach(), parent.detach(), log2_gsd
+
+
 def stored(image: torch.Tensor) -> torch.Tensor:
     """Clip to the range and round to bytes, with the gradient of doing neither inside the range."""
     clipped = image.clamp(-1, 1)
     return clipped + (((clipped + 1) * 127.5).round() / 127.5 - 1 - clipped).detach()
+
+
+def judged(judge: PatchDiscriminator, net: DetailDenoiser, pair: Pair) -> torch.Tensor:
+    """Patch scores of a pair of child and parent."""
+    child, parent, log2_gsd = pair
+    with torch.no_grad():
+        unit = net.detail_scale(parent, log2_gsd[:, None].expand(-1, parent.shape[2]))[:, :1]
+    scores: torch.Tensor = judge(child, parent, unit, log2_gsd)
+    return scores
 
 
 def discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
@@ -166,7 +185,7 @@ def train(
 
         judge_loss = sum(
             (
-                discriminator_loss(judge(*real), judge(*(part.detach() for part in fake)))
+                discriminator_loss(judged(judge, net, real), judged(judge, net, detached(fake)))
                 for real, fake in zip(real_pairs, fake_pairs, strict=True)
             ),
             torch.zeros(()),
@@ -177,7 +196,7 @@ def train(
 
         if images >= settings.warm_up:
             judge.requires_grad_(False)
-            fooling = sum((-judge(*fake).mean() for fake in fake_pairs), torch.zeros(())) / len(fake_pairs)
+            fooling = sum((-judged(judge, net, fake).mean() for fake in fake_pairs), torch.zeros(())) / len(fake_pairs)
             loss = fooling + settings.truth_weight * 10 * truth
             generator_optimiser.zero_grad(set_to_none=True)
             loss.backward()

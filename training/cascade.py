@@ -86,7 +86,8 @@ def step_loss(
     """EDM's training loss (equation 8) of each example, (b,)."""
     noise = torch.randn(state.shape, generator=random)
     denoised = model(state + sigma[:, None, None, None] * noise, sigma, condition)
-    return model.loss_weight(sigma) * (denoised - state).square().mean(dim=(1, 2, 3))
+    loss: torch.Tensor = model.loss_weight(sigma) * (denoised - state).square().mean(dim=(1, 2, 3))
+    return loss
 
 
 def learning_rate(settings: Settings, images: int) -> float:

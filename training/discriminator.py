@@ -16,6 +16,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from earthgen.denoiser import sinusoid
 
+_FINEST_UNIT = 0.02
+"""[-1, 1] units; below 2.5 grey levels lie the artefacts of image compression, which are not to be learnt."""
+
 
 class PatchDiscriminator(nn.Module):
     """Scores patches of an image beside the up-sampling of its parent.
@@ -34,20 +37,24 @@ class PatchDiscriminator(nn.Module):
         self.gsd = nn.Linear(64, widths[-1])
         self.score = spectral_norm(nn.Conv2d(widths[-1], 1, 3, padding=1))
 
-    def forward(self, image: torch.Tensor, parent: torch.Tensor, log2_gsd: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, image: torch.Tensor, parent: torch.Tensor, unit: torch.Tensor, log2_gsd: torch.Tensor
+    ) -> torch.Tensor:
         """Patch scores.
 
         Args:
             image: (b, 3, 4h, 4w) in [-1, 1].
             parent: (b, 3, h, w) in [-1, 1].
+            unit: (b, 1, h, w), the unit of lightness detail at each position, in [-1, 1] units.
             log2_gsd: (b,), log2 of the image's metres per pixel.
 
         Returns:
             (b, 1, h / 2, w / 2); above 0 leans to real.
         """
         smooth = F.interpolate(parent, scale_factor=4, mode="bicubic", align_corners=False)
-        # What the child adds is faint beside what both share: show the difference, enlarged.
-        h = torch.cat([4 * (image - smooth), smooth], dim=1).contiguous(memory_format=torch.channels_last)
+        # What the child adds is faint beside what both share: show the difference, in its own unit.
+        enlarged = (image - smooth) / F.interpolate(unit.clamp(min=_FINEST_UNIT), scale_factor=4, mode="nearest")
+        h = torch.cat([enlarged, smooth], dim=1).contiguous(memory_format=torch.channels_last)
         for layer in self.down:
             h = F.leaky_relu(layer(h), 0.2)
         h = F.leaky_relu(self.mix(h), 0.2)

@@ -6,6 +6,8 @@ colour, under some shading, comes nearest; ice sheets are drawn in white and get
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -62,7 +64,7 @@ def elevation(relief: Floats, land: npt.NDArray[np.bool_]) -> Floats:
     """
     heights = np.array([height for height, _ in COLOUR_TABLE], dtype=np.float32)
     colours = np.array([colour for _, colour in COLOUR_TABLE], dtype=np.float32)
-    fine = np.concatenate([np.linspace(a, b, 9)[:-1] for a, b in zip(heights[:-1], heights[1:], strict=True)])
+    fine = np.concatenate([np.linspace(a, b, 9)[:-1] for a, b in pairwise(heights)])
     table = np.stack([np.interp(fine, heights, colours[:, k]) for k in range(3)], -1).astype(np.float32)
     # One look-up on a 64^3 grid of colours in place of 15 million searches.
     axis = np.arange(2, 256, 4, dtype=np.float32)
