@@ -12,6 +12,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 ARGS ?=
+PICTURES_PORT ?= 8765
+PICTURES_BASE := http://127.0.0.1:$(PICTURES_PORT)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -42,8 +44,13 @@ format: $(VENV)/.installed-dev ## rewrite the sources in the project's format
 docs: $(VENV)/.installed-dev ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-pictures: $(VENV)/.installed-dev ## make docs/pictures anew in a headless Chromium
-	$(BIN)/python -m docs.pictures.make $(ARGS)
+pictures: $(VENV)/.installed-dev ## make docs/pictures anew in a headless Chromium; hours with an empty cache
+	@echo "earthgen: serving on port $(PICTURES_PORT) while the pictures are taken"
+	@$(BIN)/earthgen serve --port $(PICTURES_PORT) & server=$$!; trap 'kill $$server' EXIT; \
+	until $(BIN)/python -c 'import urllib.request as r; r.urlopen("$(PICTURES_BASE)/healthz")' 2>/dev/null; do \
+		kill -0 $$server || exit 1; sleep 1; \
+	done; \
+	$(BIN)/python docs/pictures.py --base $(PICTURES_BASE) $(ARGS)
 
 bench: $(VENV)/.installed-dev ## measure speed, memory and seams on this machine
 	$(BIN)/python -m benchmarks.speed $(ARGS)
