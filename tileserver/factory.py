@@ -5,9 +5,11 @@ and never blocks the event loop; every other route is titiler's.
 """
 
 from collections.abc import Callable
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
+import jinja2
 import morecantile
 from attrs import define, field
 from fastapi import Depends, Path, Query
@@ -16,6 +18,7 @@ from pydantic import Field
 from rio_tiler.types import ColorMapType
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.templating import Jinja2Templates
 from titiler.core.dependencies import ColorMapParams, DefaultDependency, ImageRenderingParams
 from titiler.core.factory import TilerFactory
 from titiler.core.models.mapbox import TileJSON
@@ -91,6 +94,12 @@ def web_mercator() -> TileMatrixSets:
     return TileMatrixSets({TMS: full.model_copy(update={"tileMatrices": matrices})})
 
 
+def _templates() -> Jinja2Templates:
+    """Our own WMTS document: titiler's names itself as the provider and repeats the limits of every zoom."""
+    loader = jinja2.FileSystemLoader(FilePath(__file__).parent / "templates")
+    return Jinja2Templates(env=jinja2.Environment(autoescape=jinja2.select_autoescape(["xml"]), loader=loader))
+
+
 @define(kw_only=True)
 class WorldFactory(TilerFactory):
     """Routes of one world, under a prefix that holds `{world}`."""
@@ -118,7 +127,8 @@ class WorldFactory(TilerFactory):
             *self.extensions,
             wmtsExtension(
                 tile_dependencies=[WorldBandParams, ImageRenderingParams, ColorMapParams],
-                layer_identifier_provider=lambda world: f"earthgen_{world.id}",
+                layer_identifier_provider=lambda world: f"earthgen_{world.root}_{world.id}",
+                templates=_templates(),
             ),
         ]
         self.route_dependencies = [

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from earthgen.errors import EarthgenError
 from tileserver.app import create_app
@@ -52,7 +53,7 @@ def serve(
     if not 0 <= port <= 65535:
         raise ValueError(f"port is {port}; 0 to 65535 is allowed")
     settings = settings or Settings()
-    with _bound_socket(host, port) as listener:
+    with listen(host, port) as listener:
         port = listener.getsockname()[1]
         # Before the server starts: damaged weights are one sentence here, and a crashing worker there.
         engine = engine_factory(settings)
@@ -61,23 +62,29 @@ def serve(
             app = create_app(settings, lambda _: engine)
             uvicorn.Server(uvicorn.Config(app, **_OPTIONS)).run(sockets=[listener])
             return
-    engine.close()
-    # Workers are fresh processes and read their settings from the environment, as any server does.
-    os.environ.update(_environment(settings, workers))
-    uvicorn.run("tileserver.app:create_app", factory=True, host=host, port=port, workers=workers, **_OPTIONS)
+        engine.close()
+        # Workers are fresh processes and read their settings from the environment, as any server does.
+        os.environ.update(_environment(settings, workers))
+        config = uvicorn.Config("tileserver.app:create_app", factory=True, workers=workers, **_OPTIONS)
+        Multiprocess(config, sockets=[listener]).run()
 
 
 _OPTIONS: dict[str, Any] = {"timeout_graceful_shutdown": GRACE_S, "server_header": False}
 
 
-def _bound_socket(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        AddressInUseError: somebody else listens there, or the address is not this machine's.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio turns Nagle's delay off (40 ms an answer) only where the protocol is said to be TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        # Listening already: another server that binds between now and uvicorn's own call must fail, not share.
-        listener.listen()
+        listener.listen(2048)
     except OSError as error:
         listener.close()
         raise AddressInUseError(

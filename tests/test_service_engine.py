@@ -1,0 +1,133 @@
+"""The service over the real engine with a tiny network: shared work, equal bytes, several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+import earthgen.engine
+from earthgen.engine import Engine
+from earthgen.world import World
+from tests.test_service_live import eventually, running
+from tests.tiny import open_tiny, ripple_root, save_tiny_weights
+from tileserver import Settings, create_app
+
+ADDRESS = "/worlds/planet/tiles/WebMercatorQuad/10/530/360.png?seed=7"
+WORLD = World(root="planet", seed=7)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture
+def ripples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(earthgen.engine, "open_root", ripple_root)
+    yield
+
+
+@pytest.mark.usefixtures("ripples")
+def test_64_clients_of_one_cold_tile_cause_each_window_to_be_computed_once(weights: Path) -> None:
+    alone = open_tiny(weights)
+    expected = alone.tile(WORLD, 10, 530, 360)
+    windows = alone.activity().done
+    alone.close()
+
+    engine = open_tiny(weights)
+    with running(engine) as base, ThreadPoolExecutor(64) as clients:
+        answers = list(clients.map(lambda _: httpx.get(base + ADDRESS, timeout=120), range(64)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.content for answer in answers} == {answers[0].content}
+        assert engine.activity().done == windows
+    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(answers[0].content))), expected)
+
+
+@pytest.mark.usefixtures("ripples")
+def test_neighbours_asked_for_together_share_their_parents(weights: Path) -> None:
+    engine = open_tiny(weights)
+    tiles = [(x, y) for x in (528, 529) for y in (360, 361)]
+    with running(engine) as base, ThreadPoolExecutor(4) as clients:
+
+        def get(tile: tuple[int, int]) -> httpx.Response:
+            x, y = tile
+            return httpx.get(f"{base}/worlds/planet/tiles/WebMercatorQuad/10/{x}/{y}.png?seed=7", timeout=120)
+
+        assert {answer.status_code for answer in clients.map(get, tiles)} == {200}
+        together = engine.activity().done
+
+    alone = open_tiny(weights)
+    for x, y in tiles:
+        alone.tile(WORLD, 10, x, y)
+    assert together == alone.activity().done
+    alone.close()
+
+
+@pytest.mark.usefixtures("ripples")
+def test_a_restarted_server_answers_from_its_cache_with_the_same_tag_and_bytes(weights: Path, tmp_path: Path) -> None:
+    engines: list[Engine] = []
+    answers = []
+    for _ in range(2):
+        engines.append(open_tiny(weights, tmp_path))
+        with TestClient(create_app(Settings(cache=tmp_path), lambda _: engines[-1])) as client:
+            answers.append(client.get(ADDRESS))
+    assert [answer.headers["x-cache"] for answer in answers] == ["MISS", "HIT"]
+    assert engines[0].activity().done > 0
+    assert engines[1].activity().done == 0
+    assert answers[0].content == answers[1].content
+    assert answers[0].headers["etag"] == answers[1].headers["etag"]
+
+
+def has_members(group: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_two_workers_share_a_cache_and_stop_together(weights: Path, tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from tileserver import Settings, serve;"
+        f"serve(Settings(weights={str(weights)!r}, cache=Path({str(tmp_path)!r})), port=0, workers=2,"
+        " announce=lambda address: print(address, flush=True))"
+    )
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, **pipes)
+    try:
+        assert process.stdout is not None
+        base = process.stdout.readline().strip().rstrip("/")
+
+        def answers() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return httpx.get(f"{base}/readyz", timeout=60).status_code == 200
+            return False
+
+        eventually(answers, 120)
+        with ThreadPoolExecutor(16) as clients:
+            tiles = list(
+                clients.map(lambda _: httpx.get(base + ADDRESS.replace("planet", "earth"), timeout=120), range(16))
+            )
+        assert {tile.status_code for tile in tiles} == {200}
+        assert len({(tile.content, tile.headers["etag"]) for tile in tiles}) == 1
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        eventually(lambda: not has_members(process.pid), 60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
