@@ -3,8 +3,8 @@
     python -m training.roots.planet [--output PATH] [--steps 6000]
 
 The Earth's relief (ETOPO1) gives its hypsometry and, through the same simple climate that planets use, the inputs
-of a small network; the graded Blue Marble gives the colours it has to predict. The network learns a mean and a
-spread (Gaussian negative log-likelihood). Two CPU minutes.
+of a small network; the graded Blue Marble gives the colours it has to predict. The network is a mixture density
+network: it maximises the likelihood of the Earth's colours under a few covers. Three CPU minutes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from earthgen.roots.climate import Climate, climate_of
-from earthgen.roots.colour import CLIMATE_DOUBLINGS, FEATURES, HIDDEN, OUTPUTS, Ground, features
+from earthgen.roots.colour import CLIMATE_DOUBLINGS, COVERS, FEATURES, HIDDEN, OUTPUTS, Ground, features
 from earthgen.roots.grid import Plane, halve, row_area, row_latitude
 from training.roots import earth
 from training.roots.relief import elevation
@@ -30,6 +30,7 @@ OUTPUT = Path(__file__).parents[2] / "earthgen" / "roots" / "planet.safetensors"
 SAMPLES = 1_500_000
 QUANTILES = 257
 OCTAVES = 7
+COVER_COLOURS = ((54, 77, 49), (95, 105, 70), (195, 170, 132), (150, 108, 76), (130, 120, 100), (235, 238, 243))
 
 
 def earth_planes() -> tuple[Plane, Plane, npt.NDArray[np.uint8]]:
@@ -56,46 +57,20 @@ def hypsometry(land: Plane, height: Plane) -> dict[str, npt.NDArray[np.float32]]
     return {"hypsometry.land": heights.astype(np.float32)}
 
 
-def texture(
-    network: Network, ground: Ground, climate: Climate, land: Plane, colours: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.float32]:
-    """How the Earth's departures from the mean colour vary with scale.
-
-    Returns:
-        (3, OCTAVES) amplitude of each independent colour noise in each octave, finest first: an octave's variance is
-        what means over 2**k pixels lose when they become means over 2**(k + 1) pixels.
-    """
-    residual = np.zeros((SIZE, SIZE, 3), dtype=np.float32)
-    for first in range(0, SIZE, 256):
-        rows = slice(first, first + 256)
-        inputs = torch.from_numpy(features(ground, climate, first, 256).reshape(-1, FEATURES))
-        with torch.no_grad():
-            out = network(inputs)
-            target = torch.from_numpy(colours[rows].reshape(-1, 3).astype(np.float32) / 255)
-            residual[rows] = torch.stack(whitened(out, target), -1).clamp(-4, 4).numpy().reshape(256, SIZE, 3)
-    # Beyond 65 degrees the source is stretched, and ice has no texture of its own.
-    inhabited = (np.abs(np.degrees(row_latitude(SIZE))) < 65)[:, None] & (land > 0.99)
-    result = np.zeros((3, OCTAVES), dtype=np.float32)
-    for colour in range(3):
-        means, whole = residual[..., colour] * inhabited, inhabited
-        for octave in range(OCTAVES):
-            coarser, coarser_whole = halve(means, 1), halve(whole.astype(np.float32), 1) == 1
-            spread = means - coarser.repeat(2, 0).repeat(2, 1)
-            within = coarser_whole.repeat(2, 0).repeat(2, 1)
-            result[colour, octave] = spread[within].std()
-            means, whole = coarser, coarser_whole
-        # What is left is wider than the coarsest octave and goes into it.
-        result[colour, -1] = np.hypot(result[colour, -1], means[whole].std())
-    return result
-
-
 class Network(nn.Module):
-    """Three linear layers; see earthgen.roots.colour for the meaning of the outputs."""
+    """Three linear layers and the covers' spreads; see earthgen.roots.colour for the meaning of the outputs."""
 
     def __init__(self) -> None:
         super().__init__()
         widths = (FEATURES, HIDDEN, HIDDEN, OUTPUTS)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        # Covers start as forest, steppe, sand, red soil, rock and snow, so that each finds work.
+        start = torch.tensor(COVER_COLOURS) / 255
+        with torch.no_grad():
+            self.layers[-1].bias[COVERS:] = start.flatten()
+            self.layers[-1].weight.mul_(0.3)
+        self.log_diagonal = nn.Parameter(torch.full((COVERS, 3), -3.0))
+        self.lower = nn.Parameter(torch.full((COVERS, 3), 0.02))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(n, FEATURES) to (n, OUTPUTS)."""
@@ -104,21 +79,57 @@ class Network(nn.Module):
         out: torch.Tensor = self.layers[-1](x)
         return out
 
+    def spread(self) -> torch.Tensor:
+        """Cholesky factors of the covers' covariances, (COVERS, 3, 3)."""
+        factor = torch.diag_embed(self.log_diagonal.clamp(-4.6, -1.6).exp())
+        rows, columns = torch.tensor([1, 2, 2]), torch.tensor([0, 0, 1])
+        return factor.index_put((torch.arange(COVERS)[:, None], rows, columns), self.lower)
 
-def whitened(out: torch.Tensor, colours: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The three independent normal deviates that turn the network's Gaussians (n, OUTPUTS) into colours (n, 3)."""
-    log_spread = out[:, 3:6].clamp(-6, 0)
-    difference = colours - out[:, :3]
-    red = difference[:, 0] * torch.exp(-log_spread[:, 0])
-    green = (difference[:, 1] - out[:, 6] * red) * torch.exp(-log_spread[:, 1])
-    blue = (difference[:, 2] - out[:, 7] * red - out[:, 8] * green) * torch.exp(-log_spread[:, 2])
-    return red, green, blue
+    def whitened(self, out: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+        """Standard deviates (n, COVERS, 3) of colours (n, 3) under each cover."""
+        difference = colours[:, None] - out[:, COVERS:].reshape(-1, COVERS, 3)
+        return torch.linalg.solve_triangular(
+            self.spread(), difference.transpose(0, 1).transpose(1, 2), upper=False
+        ).permute(2, 0, 1)
+
+    def log_likelihoods(self, out: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
+        """Joint log-likelihood of each cover and the colour, (n, COVERS), up to a constant."""
+        deviates = self.whitened(out, colours)
+        volume = self.spread().diagonal(dim1=1, dim2=2).log().sum(1)
+        return torch.log_softmax(out[:, :COVERS], 1) - 0.5 * (deviates**2).sum(2) - volume
 
 
-def negative_log_likelihood(out: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
-    """Of colours (n, 3), 0 .. 1, under the Gaussians that the network gives; (n,)."""
-    red, green, blue = whitened(out, colours)
-    return 0.5 * (red**2 + green**2 + blue**2) + out[:, 3:6].clamp(-6, 0).sum(1)
+def texture(
+    network: Network, ground: Ground, climate: Climate, land: Plane, colours: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]:
+    """How the variation within covers is shared out among scales.
+
+    Returns:
+        (OCTAVES,) amplitudes, finest octave first, squares summing to 1: an octave's variance is what means over 2**k
+        pixels lose when they become means over 2**(k + 1) pixels.
+    """
+    deviate = np.zeros((SIZE, SIZE), dtype=np.float32)
+    for first in range(0, SIZE, 128):
+        rows = slice(first, first + 128)
+        inputs = torch.from_numpy(features(ground, climate, first, 128).reshape(-1, FEATURES))
+        target = torch.from_numpy(colours[rows].reshape(-1, 3).astype(np.float32) / 255)
+        with torch.no_grad():
+            out = network(inputs)
+            likeliest = network.log_likelihoods(out, target).argmax(1)
+            own = network.whitened(out, target)[torch.arange(len(out)), likeliest, 0]
+        deviate[rows] = own.clamp(-4, 4).numpy().reshape(128, SIZE)
+    # Beyond 60 degrees the source is stretched.
+    whole = (np.abs(np.degrees(row_latitude(SIZE))) < 60)[:, None] & (land > 0.99)
+    means = deviate * whole
+    variances = []
+    for _ in range(OCTAVES):
+        coarser, coarser_whole = halve(means, 1), halve(whole.astype(np.float32), 1) == 1
+        spread = means - coarser.repeat(2, 0).repeat(2, 1)
+        variances.append(spread[coarser_whole.repeat(2, 0).repeat(2, 1)].var())
+        means, whole = coarser, coarser_whole
+    # What is left is wider than the coarsest octave and goes into it.
+    variances[-1] += means[whole].var()
+    return np.sqrt(np.array(variances) / sum(variances)).astype(np.float32)
 
 
 def train(inputs: Plane, colours: Plane, steps: int) -> Network:
@@ -127,22 +138,28 @@ def train(inputs: Plane, colours: Plane, steps: int) -> Network:
     x, y = torch.from_numpy(inputs), torch.from_numpy(colours)
     held = len(x) // 10
     network = Network()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=4e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     for step in range(steps):
         index = torch.randint(held, len(x), (4096,))
-        loss = negative_log_likelihood(network(x[index]), y[index]).mean()
+        loss = -network.log_likelihoods(network(x[index]), y[index]).logsumexp(1).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         if step % 1000 == 999:
             with torch.no_grad():
                 out = network(x[:held])
-                error = (out[:, :3] - y[:held]).abs().mean() * 255
-                likelihood = negative_log_likelihood(out, y[:held]).mean()
-            print(f"step {step + 1}: held-out nll {likelihood:.3f}, mean |error| {error:.2f} levels", flush=True)
+                share = out[:, :COVERS].softmax(1)
+                mean = (share[..., None] * out[:, COVERS:].reshape(-1, COVERS, 3)).sum(1)
+                error = (mean - y[:held]).abs().mean() * 255
+                likelihood = network.log_likelihoods(out, y[:held]).logsumexp(1).mean()
+            print(
+                f"step {step + 1}: held-out log-likelihood {likelihood:.3f}, mean |error| {error:.2f} levels, "
+                f"covers {share.mean(0).numpy().round(3).tolist()}",
+                flush=True,
+            )
     return network
 
 
@@ -166,7 +183,8 @@ def main() -> None:
         samples[here] = features(ground, climate, first, 256)[rows[here] - first, columns[here]]
     order = rng.permutation(SAMPLES)
     network = train(samples[order], (colours[rows, columns][order] / 255).astype(np.float32), arguments.steps)
-    tensors = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    layers = {name: value.detach().numpy() for name, value in network.layers.state_dict(prefix="layers.").items()}
+    tensors = {**layers, "spread": network.spread().detach().contiguous().numpy()}
     tensors["texture"] = texture(network, ground, climate, land, colours)
     print("texture, finest octave first:", tensors["texture"].round(3).tolist())
     save_file({**tensors, **hypsometry(land, height)}, arguments.output)

@@ -1,0 +1,172 @@
+"""From height and climate to the colours of land, by a small network learned from the Earth.
+
+The Earth does not show one colour under given conditions but one of several: forest or steppe, rock or snow. So
+the network gives, for each pixel, a few covers, how likely each is, and its colour there (a mixture density
+network, Bishop 1994). One noise field for each cover, smooth over tens of kilometres, decides which cover wins
+where, so that covers come in patches with real borders and in the proportions that the Earth shows. Trained by
+`training/roots/planet.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load
+
+from earthgen.errors import WeightsError
+from earthgen.roots.climate import LAPSE_RATE, Climate
+from earthgen.roots.grid import Plane, double, halve, row_spacing_km
+
+FEATURES = 12
+HIDDEN = 40
+COVERS = 6
+OUTPUTS = 4 * COVERS
+"""For each cover the logarithm of its likelihood, up to a constant, then its red, green and blue, 0 .. 1."""
+CONTRAST = 2.5
+"""How sharply one cover gives way to another."""
+
+CLIMATE_DOUBLINGS = 3
+"""The climate's grid is coarser than the root's by 2 ** this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the network looks at, as planes of the root's size.
+
+    Attributes:
+        height: kilometres above the sea, 0 over water.
+        detail_near: height minus its mean over about 4 pixels.
+        detail_far: height minus its mean over about 16 pixels.
+        rough: local spread of `detail_near`.
+        coast: share of land within about 4 pixels.
+    """
+
+    height: Plane
+    detail_near: Plane
+    detail_far: Plane
+    rough: Plane
+    coast: Plane
+
+    @classmethod
+    def of(cls, land: Plane, height: Plane) -> Ground:
+        """Derive all planes from the share of land (n, n) and the height in kilometres (n, n)."""
+        detail_near = height - _widen(halve(height, 2), 2)
+        rough = np.sqrt(_widen(halve(detail_near * detail_near, 3), 3))
+        return cls(height, detail_near, height - _widen(halve(height, 4), 4), rough, _widen(halve(land, 2), 2))
+
+
+def features(ground: Ground, climate: Climate, first: int, rows: int) -> Plane:
+    """Inputs of the network for some rows, (rows, n, FEATURES)."""
+    size = ground.height.shape[0]
+    part = slice(first, first + rows)
+    sea_level, moisture, rain, near, far = (_rows_of_coarse(plane, first, rows) for plane in climate.planes())
+    height = ground.height[part]
+    # Light from the north-west, as relief is usually drawn, and as morning satellites see the northern hemisphere.
+    above = ground.height[np.clip(np.arange(first - 1, first + rows - 1), 0, size - 1)]
+    below = ground.height[np.clip(np.arange(first + 1, first + rows + 1), 0, size - 1)]
+    spacing = row_spacing_km(size)[part]
+    light = (np.roll(height, -1, 1) - np.roll(height, 1, 1) + below - above) / (2 * spacing)
+    return np.stack(
+        [
+            sea_level / 15,
+            (sea_level - LAPSE_RATE * height) / 15,
+            2 * moisture - 1,
+            2 * rain - 1,
+            2 * near - 1,
+            2 * far - 1,
+            np.sqrt(np.clip(height, 0, None)) - 0.7,
+            np.arcsinh(ground.detail_near[part] * 8),
+            np.arcsinh(ground.detail_far[part] * 4),
+            np.arcsinh(ground.rough[part] * 8),
+            np.arcsinh(light * 30),
+            2 * ground.coast[part] - 1,
+        ],
+        axis=-1,
+    ).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ColourModel:
+    """Weights of the network and what else is learned from the Earth.
+
+    Attributes:
+        tensors: layers.{0,1,2}.{weight,bias}; spread, (COVERS, 3, 3) lower triangular, a cover's own variation;
+            texture, (octaves,) share of that variation in each octave, finest first; hypsometry.land, heights in
+            kilometres at equal steps of land area. All float32.
+        digest: hash of the file they came from.
+    """
+
+    tensors: Mapping[str, npt.NDArray[np.float32]]
+    digest: str
+
+    def colours(self, inputs: Plane, chance: Plane, noise: Plane) -> Plane:
+        """Colours of land.
+
+        Args:
+            inputs: (count, FEATURES).
+            chance: (count, COVERS), Gumbel noise: the cover with the largest sum of log-likelihood and chance wins.
+            noise: (count, 3), standard normal, the variation within covers.
+
+        Returns:
+            (count, 3), 0 .. 255 but not clipped.
+        """
+        x = inputs
+        for layer in (0, 1, 2):
+            x = x @ self.tensors[f"layers.{layer}.weight"].T
+            x += self.tensors[f"layers.{layer}.bias"]
+            if layer < 2:
+                np.maximum(x, 0, out=x)
+        likelihood = x[:, :COVERS]
+        score = np.float32(CONTRAST) * (likelihood + chance)
+        score -= score.max(1, keepdims=True)
+        weight = np.exp(score)
+        weight /= weight.sum(1, keepdims=True)
+        means = x[:, COVERS:].reshape(-1, COVERS, 3)
+        result = np.zeros((len(x), 3), dtype=np.float32)
+        for cover in range(COVERS):
+            own = means[:, cover] + noise @ self.tensors["spread"][cover].T
+            result += weight[:, cover, None] * own
+        result *= 255
+        return result
+
+
+@cache
+def load_model() -> ColourModel:
+    """The model that earthgen ships.
+
+    Raises:
+        WeightsError: the file is missing or damaged.
+    """
+    try:
+        data = (resources.files(__package__) / "planet.safetensors").read_bytes()
+        tensors = load(data)
+    except Exception as error:
+        raise WeightsError(f"earthgen's planet colours, planet.safetensors, cannot be read: {error}") from error
+    return ColourModel(tensors, hashlib.sha256(data).hexdigest())
+
+
+def _widen(plane: Plane, times: int) -> Plane:
+    for _ in range(times):
+        plane = double(plane)
+    return plane
+
+
+def _rows_of_coarse(plane: Plane, first: int, rows: int) -> Plane:
+    """Rows of a coarse plane, linearly interpolated to the root's size."""
+    factor = 2**CLIMATE_DOUBLINGS
+    position = (np.arange(first, first + rows) + 0.5) / factor - 0.5
+    low = np.floor(position).astype(int)
+    part = (position - low).astype(np.float32)[:, None]
+    last = plane.shape[0] - 1
+    lines = plane[np.clip(low, 0, last)] * (1 - part) + plane[np.clip(low + 1, 0, last)] * part
+    shares = ((np.arange(factor) + 0.5) / factor - 0.5).astype(np.float32)
+    left, right = np.roll(lines, 1, 1)[..., None], np.roll(lines, -1, 1)[..., None]
+    lines = lines[..., None]
+    fine = np.where(shares < 0, lines * (1 + shares) - left * shares, lines * (1 - shares) + right * shares)
+    return np.asarray(fine.reshape(rows, -1), dtype=np.float32)
