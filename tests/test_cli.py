@@ -6,8 +6,11 @@ import json
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,11 @@ import earthgen.engine
 import tileserver
 from earthgen.cli import app, main
 from earthgen.errors import OverloadedError, WeightsError
-from earthgen.pyramid import Box, bounds_box, tile_box
+from earthgen.pyramid import Box, bounds_box, box_bounds, tile_box
 from earthgen.registry import WorldRegistry
 from earthgen.world import World
 from tests.stand_in import CoordinateEngine
+from tests.tiny import open_tiny, ripple_root, save_tiny_weights
 
 PLANET_7 = World("planet", 7)
 Opened = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -360,6 +364,80 @@ def test_weights_verify_refuses_what_cannot_be_loaded(tmp_path: Path, capsys: py
     (folder / "diffusion_pytorch_model.safetensors").write_bytes(b"\x00" * 7)
     assert main(["weights", "verify", "mine"]) == 2
     assert_one_line_error(capsys.readouterr(), "config.json is not")
+
+
+@pytest.fixture(scope="module")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real weights of a network so small that it runs in milliseconds."""
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def test_weights_verify_names_the_id_that_engines_have(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["weights", "verify", str(tiny_weights)]) == 0
+    with open_tiny(tiny_weights) as engine:
+        assert f"whole, id {engine.weights_id}, " in capsys.readouterr().out
+
+
+def test_truncated_weights_are_one_line(tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(tiny_weights, tmp_path / "cut")
+    tensors = tmp_path / "cut" / "diffusion_pytorch_model.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-100])
+    for words in (["weights", "verify", "cut"], ["tile", "5", "1", "1", "--weights", "cut", "-o", "a.png"]):
+        assert main(words) == 2
+        assert_one_line_error(capsys.readouterr(), "diffusion_pytorch_model.safetensors cannot be loaded")
+    assert os.listdir(tmp_path) == ["cut"]
+
+
+def test_tile_and_region_are_the_engines_pixels(
+    tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path
+) -> None:
+    monkeypatch.setattr(earthgen.engine, "open_root", ripple_root)
+    monkeypatch.setenv("EARTHGEN_WEIGHTS", str(tiny_weights))
+    assert main(["tile", "6", "33", "21", "--seed", "7", "-o", "a.png"]) == 0
+    west, south, east, north = box_bounds(tile_box(6, 33, 21))
+    words = ["region", "--bbox", f"{west},{south},{east},{north}", "--zoom", "6", "--seed", "7", "-q"]
+    assert main([*words, "-o", "a.tif"]) == 0
+    assert any(own_cache.iterdir())
+    with open_tiny(tiny_weights, own_cache) as engine:
+        expected = engine.tile(World(seed=7), 6, 33, 21)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert np.array_equal(np.asarray(picture), expected)
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert np.array_equal(np.moveaxis(dataset.read(), 0, -1), expected)
+
+
+def test_a_world_that_the_weights_cannot_make_is_one_line(
+    tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = ["--prompt", "a city of canals"]
+    for words in (
+        ["tile", "5", "1", "1", "-o", "a.png"],
+        ["region", "--bbox", "0,0,1,1", "--zoom", "6", "-o", "a.tif"],
+    ):
+        assert main([*words, *extra, "--no-cache", "--weights", str(tiny_weights)]) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.splitlines()[-1].startswith("earthgen: these weights know no text")
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_stops_a_region_cleanly(tiny_weights: Path, tmp_path: Path) -> None:
+    words = ["region", "--bbox", "-60,-40,60,60", "--zoom", "6", "--weights", str(tiny_weights), "--no-cache", "-q"]
+    root = str(Path(__file__).parents[1])
+    script = f"import sys; sys.path.insert(0, {root!r}); from earthgen.cli import main; sys.exit(main())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *words, "-o", "out.tif"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while process.poll() is None and not list(tmp_path.glob("out.tif.part/*_*.tif")):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert said == "earthgen: interrupted\n"
+    assert os.listdir(tmp_path) == ["out.tif.part"]
 
 
 def test_info_names_versions_weights_cache_and_pyramid(
