@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from earthgen.pyramid import Box, bounds_box, box_mercator_bounds, tile_box
 from earthgen.world import World
 from tests.fake_engine import FakeEngine, colours
 from tileserver import Settings, create_app
+from tileserver.serve import environment
 
 PLANET = World(root="planet", seed=7)
 TILE = "/worlds/planet/tiles/WebMercatorQuad/9/261/180"
@@ -304,6 +306,7 @@ def test_statistics_of_a_polygon(client: TestClient) -> None:
 def test_areas_are_revalidated_without_generation(client: TestClient, engine: FakeEngine, path: str) -> None:
     first = client.get(f"/worlds/planet/{path}")
     engine.calls = 0
+    assert first.headers["x-earthgen"].startswith(f"synthetic; world={World(root='planet').id}; ")
     again = client.get(f"/worlds/planet/{path}", headers={"If-None-Match": first.headers["etag"]})
     assert (again.status_code, again.content, engine.calls) == (304, b"", 0)
     other = client.get(f"/worlds/planet/{path}", params={"seed": 1}, headers={"If-None-Match": first.headers["etag"]})
@@ -321,6 +324,45 @@ def test_activity_says_what_is_done(client: TestClient) -> None:
         "waiting_tiles": 0,
         "waiting_areas": 0,
     }
+
+
+@pytest.mark.parametrize("address", ["/healthz", f"{TILE}.png", "/worlds/planet/bbox/7,46,7.1,46.1.tif", "/docs", "/"])
+def test_head_has_the_headers_of_get_and_no_body(client: TestClient, address: str) -> None:
+    head, get = client.head(address), client.get(address)
+    assert (head.status_code, head.content) == (200, b"")
+    # The times differ, and so may the cache's part in them.
+    different = {"server-timing", "x-cache", "last-modified"}
+    assert head.headers.keys() == get.headers.keys()
+    for name in set(get.headers) - different:
+        assert head.headers[name] == get.headers[name]
+
+
+def test_the_documentation_names_every_setting_and_its_default() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "service.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `EARTHGEN_(\w+)` \| (.*?) \|", text, re.MULTILINE))
+    assert list(rows) and set(rows) == {name.upper() for name in Settings.model_fields}
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        if isinstance(default, tuple):
+            default = json.dumps(list(default))
+        if default is not None:
+            assert rows[name.upper()].strip("`").lower() == str(default).lower()
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARTHGEN_TILE_QUEUE", "7")
+    monkeypatch.setenv("EARTHGEN_CACHE", "")
+    monkeypatch.setenv("EARTHGEN_CORS_ORIGINS", '["https://map.example"]')
+    settings = Settings(max_worlds=3)
+    assert (settings.tile_queue, settings.cache, settings.max_worlds) == (7, None, 3)
+    assert settings.cors_origins == ("https://map.example",)
+
+
+def test_workers_read_the_same_settings_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = Settings(cache=tmp_path, weights="hf:some/one", cors_origins=("https://a", "https://b"), access_log=True)
+    for name, value in environment(settings, workers=2).items():
+        monkeypatch.setenv(name, value)
+    assert Settings().model_copy(update={"threads": None}) == settings
 
 
 def test_openapi_and_its_page_name_every_contract_route(client: TestClient) -> None:

@@ -161,6 +161,7 @@ def test_a_point_may_be_given_in_another_crs() -> None:
         (lambda r: r.preview(max_size=2**20), RequestTooLargeError),
         (lambda r: r.feature({"type": "Feature", "geometry": None}), AddressError),
         (lambda r: r.feature({"type": "Polygon"}), AddressError),
+        (lambda r: r.feature({"type": "Polygon", "coordinates": []}), AddressError),
         (lambda r: r.tile(0, 0, 18, tilesize=512), AddressError),
         (lambda r: r.tile(0, 0, 3, tilesize=100), AddressError),
     ],

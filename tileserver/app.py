@@ -20,7 +20,7 @@ from tileserver import worlds
 from tileserver.dependencies import service_of
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
-from tileserver.middleware import AnswerHeaders, BodyLimit
+from tileserver.middleware import AnswerHeaders, BodyLimit, HeadAsGet
 from tileserver.pages import REFERENCE_POLICY, STATIC_FOLDER, MapFiles, reference_page
 from tileserver.service import EngineFactory, Service, open_engine
 from tileserver.settings import Settings
@@ -75,6 +75,7 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
         GZipMiddleware, minimum_size=1000, exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/tiff")
     )
     app.add_middleware(AnswerHeaders)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         CORSMiddleware,
         allow_origins=settings.cors_origins,

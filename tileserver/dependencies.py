@@ -205,7 +205,7 @@ async def area_request(request: Request, world: World = Depends(world_of)) -> As
     service = service_of(request)
     if request.method == "GET":
         etag = service.etag(world, request.url)
-        headers = {"ETag": etag, "Cache-Control": REVALIDATE}
+        headers = {"ETag": etag, "Cache-Control": REVALIDATE, "X-Earthgen": service.provenance(world)}
         if matches(request, etag):
             raise HTTPException(304, headers=headers)
         request.state.headers = headers

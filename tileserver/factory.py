@@ -185,7 +185,7 @@ class WorldFactory(TilerFactory):
                 "ETag": etag,
                 # With the version in it, an address always means the same bytes: worlds are values.
                 "Cache-Control": IMMUTABLE if v == service.version else REVALIDATE,
-                "X-Earthgen": f"synthetic; world={world.id}; weights={service.engine.weights_id}",
+                "X-Earthgen": service.provenance(world),
             }
             if matches(request, etag):
                 return Response(status_code=304, headers=headers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -64,8 +66,28 @@ class BodyLimit:
         await self._app(scope, replay, send)
 
 
+class HeadAsGet:
+    """Answers HEAD wherever GET is answered, without the body: GDAL and monitors ask so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask inside for what outside wants the headers of."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_headers(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, send_headers)
+
+
 class AnswerHeaders:
-    """Headers of every answer: what browsers may do with it, and that errors are never stored.
+    """Headers of every answer: what browsers may do with it, how long it took, and that errors are never stored.
 
     A route dependency may leave more headers for a successful answer in `request.state.headers`.
     """
@@ -78,21 +100,22 @@ class AnswerHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        start = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                for name, value in scope.get("state", {}).get("headers", {}).items() if message["status"] < 400 else ():
+                    headers.setdefault(name, value)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
                 headers.setdefault("X-Earthgen", "synthetic")
+                headers.append("Server-Timing", f"total;dur={(time.perf_counter() - start) * 1000:.2f}")
                 if headers.get("content-type", "").startswith("text/html"):
                     headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
                 if message["status"] >= 400:
                     headers["Cache-Control"] = "no-store"
-                else:
-                    for name, value in scope.get("state", {}).get("headers", {}).items():
-                        headers.setdefault(name, value)
-                    headers.setdefault("Cache-Control", "no-cache")
+                headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

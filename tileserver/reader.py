@@ -341,7 +341,7 @@ class WorldReader(BaseReader):
             raise AddressError("the feature has no geometry; a polygon is needed")
         try:
             bbox = geometry_bounds(geometry)
-        except (KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, TypeError, ValueError) as error:
             raise AddressError(f"the geometry has no bounds: {error}") from error
         # Whole pixels that cover the bounds are what `align_bounds_with_dataset` asks for, and always the case.
         image = self.part(bbox, dst_crs=dst_crs, bounds_crs=shape_crs, **part_options)

@@ -60,16 +60,21 @@ def serve(
         announce(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
         if workers == 1:
             app = create_app(settings, lambda _: engine)
-            uvicorn.Server(uvicorn.Config(app, **_OPTIONS)).run(sockets=[listener])
+            uvicorn.Server(uvicorn.Config(app, **_options(settings))).run(sockets=[listener])
             return
         engine.close()
         # Workers are fresh processes and read their settings from the environment, as any server does.
-        os.environ.update(_environment(settings, workers))
-        config = uvicorn.Config("tileserver.app:create_app", factory=True, workers=workers, **_OPTIONS)
+        os.environ.update(environment(settings, workers))
+        config = uvicorn.Config("tileserver.app:create_app", factory=True, workers=workers, **_options(settings))
         Multiprocess(config, sockets=[listener]).run()
 
 
-_OPTIONS: dict[str, Any] = {"timeout_graceful_shutdown": GRACE_S, "server_header": False}
+def _options(settings: Settings) -> dict[str, Any]:
+    return {
+        "timeout_graceful_shutdown": GRACE_S,
+        "server_header": False,
+        "access_log": settings.access_log,
+    }
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -93,7 +98,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _environment(settings: Settings, workers: int) -> dict[str, str]:
+def environment(settings: Settings, workers: int) -> dict[str, str]:
     """The settings as environment variables, with the processor's cores shared among the workers."""
     values = settings.model_dump(mode="json", exclude_none=True)
     values.setdefault("threads", max(1, (os.cpu_count() or 1) // workers))

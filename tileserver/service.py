@@ -83,6 +83,10 @@ class Service:
         """Tiles that wait to be generated."""
         return self._cold.waiting
 
+    def provenance(self, world: World) -> str:
+        """The X-Earthgen header: what made the pixels of a world."""
+        return f"synthetic; world={world.id}; weights={self.engine.weights_id}"
+
     def etag(self, world: World, *address: object) -> str:
         """A strong entity tag, known before anything is generated."""
         return f'"{_digest(self.version, world.id, *address)[:32]}"'
