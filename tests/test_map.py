@@ -27,7 +27,6 @@ playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright i
 expect = playwright_api.expect
 expect.set_options(timeout=60_000)
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 # WebGL in software: test machines have no graphics card.
 ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 IDLE = "html[data-map=idle]"
@@ -40,14 +39,10 @@ OpenPage = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    if not Path(CHROMIUM).exists():
-        message = f"no chromium at {CHROMIUM}; the map's tests need Debian's package chromium"
-        if "CI" in os.environ:
-            pytest.fail(message)
-        pytest.skip(message)
+def running_browser(chromium: str) -> Iterator[Any]:
+    """One headless chromium for the whole module; each test gets a profile of its own."""
     with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
         yield browser
         browser.close()
 
@@ -73,7 +68,7 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture
-def open_page(chromium: Any, site: str) -> Iterator[OpenPage]:
+def open_page(running_browser: Any, site: str) -> Iterator[OpenPage]:
     """Open the map in a fresh browser profile; `page.complaints` collects what the console says."""
     contexts = []
 
@@ -81,7 +76,7 @@ def open_page(chromium: Any, site: str) -> Iterator[OpenPage]:
         path: str = "/", *, wait: bool = True, before: Callable[[Any], object] | None = None, **options: Any
     ) -> Any:
         options = {"viewport": {"width": 720, "height": 480}, "reduced_motion": "reduce"} | options
-        context = chromium.new_context(**options)
+        context = running_browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(WAIT_MS)
@@ -467,6 +462,7 @@ def test_busy_pill_says_what_is_generated(open_page: OpenPage) -> None:
     page = open_page("/" + DEEP, wait=False, before=hold)
     expect(page.locator("#busy-text")).to_have_text(sentence)
     assert page.get_attribute("html", "data-map") == "busy"
+    assert len(held) == 4, "a server is asked for four tiles at a time, however many are wanted"
     page.unroute("**/WebMercatorQuad/9/**")
     for route in held:
         route.continue_()
@@ -480,6 +476,45 @@ def test_activity_is_not_polled_when_nothing_is_pending(open_page: OpenPage) -> 
     page.on("request", lambda request: polls.extend([request.url] if request.url.endswith("/activity") else []))
     page.wait_for_timeout(1600)  # two polling periods: an absence cannot be waited for
     assert polls == []
+
+
+def test_first_look_at_a_planet_says_that_it_is_shaped(open_page: OpenPage) -> None:
+    held: list[Any] = []
+
+    def keep(route: Any) -> None:
+        held.append(route)
+
+    def hold(page: Any) -> None:
+        page.route("**/tiles/**", keep)
+        nothing = '{"running":[],"queued":0,"done":0,"seconds_per_window":0}'
+        page.route("**/activity", lambda route: route.fulfill(body=nothing, content_type="application/json"))
+
+    page = open_page("/#world=planet&seed=5", wait=False, before=hold)
+    expect(page.locator("#busy-text")).to_have_text(re.compile(r"Shaping the planet · \d+ tiles to come"))
+    page.unroute("**/tiles/**")
+    for route in held:
+        route.continue_()
+    page.wait_for_selector(IDLE, state="attached")
+
+
+def test_tiles_that_leave_the_view_in_flight_are_never_asked_for(open_page: OpenPage) -> None:
+    page = open_page("/")
+    page.tiles.clear()
+    outcome = page.evaluate(
+        """async () => {
+          const { TileLoader } = await import(new URL("static/js/tile_loader.js", document.baseURI));
+          const loader = new TileLoader();
+          loader.patience = 200;
+          const path = (z) => loader.template(`worlds/earth/tiles/WebMercatorQuad/${z}/1/1.webp?seed=123`);
+          const controller = new AbortController();
+          const passing = loader.load(path(9), controller.signal).catch((error) => error.name);
+          const staying = loader.load(path(10), new AbortController().signal);
+          controller.abort();
+          return [await passing, (await staying).data.byteLength > 0, loader.pending, loader.running];
+        }"""
+    )
+    assert outcome == ["AbortError", True, 0, 0]
+    assert [url.split("/WebMercatorQuad/")[1].split("/")[0] for url in page.tiles] == ["10"]
 
 
 def test_place_is_flown_to(open_page: OpenPage) -> None:

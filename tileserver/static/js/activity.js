@@ -14,11 +14,14 @@ const SHOW_AFTER_MS = 300;
  * @param {number} waiting tiles that wait to be asked for again
  * @param {import("./service.js").Activity | null} activity null: not known
  * @param {number} latitude degrees, for the level's GSD
+ * @param {boolean} shaping a generated planet of which nothing has been seen yet
  */
-export function busySentence(pending, zoom, waiting, activity, latitude) {
+export function busySentence(pending, zoom, waiting, activity, latitude, shaping) {
   const tiles = `${pending} ${pending === 1 ? "tile" : "tiles"}`;
   if (waiting === pending) return `Waiting for the server · ${tiles}`;
-  if (!activity || activity.running.length === 0) return `Loading ${tiles} · z${zoom}`;
+  if (!activity || activity.running.length === 0) {
+    return shaping && activity ? `Shaping the planet · ${tiles} to come` : `Loading ${tiles} · z${zoom}`;
+  }
   const level = Math.max(...activity.running.map((window) => window.zoom));
   const parts = [`Generating ${tiles}`, `level z${level} (${formatGsd(groundSamplingDistance(level, latitude))})`];
   if (activity.seconds_per_window > 0) parts.push(`${formatSeconds(activity.seconds_per_window)} each`);
@@ -36,8 +39,9 @@ function formatSeconds(seconds) {
  * @param {HTMLElement} pill
  * @param {HTMLElement} text
  * @param {() => number} latitude of the map's centre, degrees
+ * @param {() => boolean} shaping whether a planet is being shaped, for all that is known here
  */
-export function watchActivity(loader, pill, text, latitude) {
+export function watchActivity(loader, pill, text, latitude, shaping) {
   /** @type {import("./service.js").Activity | null} */
   let activity = null;
   /** @type {AbortController | null} */
@@ -46,7 +50,8 @@ export function watchActivity(loader, pill, text, latitude) {
 
   function render() {
     if (loader.pending === 0) return;
-    text.textContent = busySentence(loader.pending, loader.pendingZoom, loader.waiting, activity, latitude());
+    const { pending, pendingZoom, waiting } = loader;
+    text.textContent = busySentence(pending, pendingZoom, waiting, activity, latitude(), shaping());
   }
 
   async function poll(signal) {

@@ -45,6 +45,8 @@ let { view, problems } = readView(location);
 let registered = null;
 /** The world whose tiles are on the map. @type {import("./service.js").WorldAddress} */
 let shown = { world: view.world, seed: isNamedRoot(view.world) ? view.seed : null, version: null };
+/** Whether a tile of that world has come. */
+let seen = false;
 /** A world that is being opened. @type {AbortController | null} */
 let opening = null;
 /** @type {import("maplibre-gl").Map} */
@@ -90,7 +92,8 @@ function start() {
     "-": () => map.zoomOut(),
   });
   watchTiles();
-  watchActivity(loader, element("busy"), element("busy-text"), () => map.getCenter().lat);
+  const shaping = () => !seen && (registered?.root ?? view.world) === "planet";
+  watchActivity(loader, element("busy"), element("busy-text"), () => map.getCenter().lat, shaping);
   watchReadout();
   watchHistory();
   map.on("load", () => openWorld());
@@ -168,6 +171,7 @@ async function describeUntilAnswered(address, signal) {
 function showTiles() {
   page.dataset.map = "busy";
   page.dataset.failed = "0";
+  seen = false;
   showWorld(map, shown, loader);
 }
 
@@ -236,7 +240,10 @@ function watchTiles() {
   });
   loader.addEventListener("overloaded", (event) => tellServerTrouble(true, event.detail.seconds));
   loader.addEventListener("unreachable", (event) => tellServerTrouble(false, event.detail.seconds));
-  loader.addEventListener("answered", () => notices.clear("server"));
+  loader.addEventListener("answered", () => {
+    seen = true;
+    notices.clear("server");
+  });
   map.on("movestart", () => (page.dataset.map = "busy"));
   map.on("idle", () => {
     if (loader.pending === 0 && opening === null) page.dataset.map = "idle";

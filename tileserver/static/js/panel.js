@@ -72,7 +72,7 @@ export function bindPanel(actions) {
     element("kinds").append(button);
   }
   // On a phone the panel starts folded: the globe comes first.
-  if (matchMedia("(max-width: 640px)").matches) toggleFold();
+  if (matchMedia("(max-width: 640px), (max-height: 440px)").matches) toggleFold();
 }
 
 /**
