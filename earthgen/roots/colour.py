@@ -61,34 +61,53 @@ class Ground:
         return cls(height, detail_near, height - _widen(halve(height, 4), 4), rough, _widen(halve(land, 2), 2))
 
 
-def features(ground: Ground, climate: Climate, first: int, rows: int) -> Plane:
-    """Inputs of the network for some rows, (rows, n, FEATURES)."""
-    size = ground.height.shape[0]
+def features(
+    ground: Ground, climate: Climate, first: int, rows: int, chosen: npt.NDArray[np.bool_] | None = None
+) -> Plane:
+    """Inputs of the network for some rows, or for chosen pixels (rows, n) of them; (count, FEATURES)."""
     part = slice(first, first + rows)
-    sea_level, moisture, rain, near, far = (_rows_of_coarse(plane, first, rows) for plane in climate.planes())
-    height = ground.height[part]
-    # Light from the north-west, as relief is usually drawn, and as morning satellites see the northern hemisphere.
-    above = ground.height[np.clip(np.arange(first - 1, first + rows - 1), 0, size - 1)]
-    below = ground.height[np.clip(np.arange(first + 1, first + rows + 1), 0, size - 1)]
-    spacing = row_spacing_km(size)[part]
-    light = (np.roll(height, -1, 1) - np.roll(height, 1, 1) + below - above) / (2 * spacing)
-    return np.stack(
-        [
-            sea_level / 15,
-            (sea_level - LAPSE_RATE * height) / 15,
-            2 * moisture - 1,
-            2 * rain - 1,
-            2 * near - 1,
-            2 * far - 1,
-            np.sqrt(np.clip(height, 0, None)) - 0.7,
-            np.arcsinh(ground.detail_near[part] * 8),
-            np.arcsinh(ground.detail_far[part] * 4),
-            np.arcsinh(ground.rough[part] * 8),
-            np.arcsinh(light * 30),
-            2 * ground.coast[part] - 1,
-        ],
-        axis=-1,
-    ).astype(np.float32)
+    pick = slice(None) if chosen is None else chosen
+
+    def of(plane: Plane) -> Plane:
+        return np.asarray(plane[pick]).ravel()
+
+    sea_level, moisture, rain, near, far = (of(_rows_of_coarse(plane, first, rows)) for plane in climate.planes())
+    height = of(ground.height[part])
+    columns = (
+        sea_level / 15,
+        (sea_level - LAPSE_RATE * height) / 15,
+        2 * moisture - 1,
+        2 * rain - 1,
+        2 * near - 1,
+        2 * far - 1,
+        np.sqrt(np.clip(height, 0, None)) - 0.7,
+        np.arcsinh(of(ground.detail_near[part]) * 8),
+        np.arcsinh(of(ground.detail_far[part]) * 4),
+        np.arcsinh(of(ground.rough[part]) * 8),
+        np.arcsinh(of(slope_to_light(ground.height, first, rows)) * 30),
+        # Below a half, all that the network knows is that this is a coast.
+        np.clip(2 * of(ground.coast[part]) - 1, 0, None),
+    )
+    result = np.empty((height.size, FEATURES), dtype=np.float32)
+    for k, column in enumerate(columns):
+        result[:, k] = column
+    return result
+
+
+def slope_to_light(height: Plane, first: int, rows: int) -> Plane:
+    """Slope of some rows, (rows, n), up towards the south-east: lit by a sun in the north-west where above 0.
+
+    Relief is usually drawn so, and Blue Marble is.
+    """
+    size = height.shape[0]
+    above = height[np.clip(np.arange(first - 1, first + rows - 1), 0, size - 1)]
+    below = height[np.clip(np.arange(first + 1, first + rows + 1), 0, size - 1)]
+    here = height[first : first + rows]
+    slope = below - above
+    slope[:, 1:-1] += here[:, 2:] - here[:, :-2]
+    slope[:, 0] += here[:, 1] - here[:, -1]
+    slope[:, -1] += here[:, 0] - here[:, -2]
+    return np.asarray(slope / (2 * row_spacing_km(size)[first : first + rows]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +144,17 @@ class ColourModel:
         likelihood = x[:, :COVERS]
         score = np.float32(CONTRAST) * (likelihood + chance)
         score -= score.max(1, keepdims=True)
-        weight = np.exp(score)
+        weight = np.exp(score, out=score)
         weight /= weight.sum(1, keepdims=True)
-        means = x[:, COVERS:].reshape(-1, COVERS, 3)
-        result = np.zeros((len(x), 3), dtype=np.float32)
-        for cover in range(COVERS):
-            own = means[:, cover] + noise @ self.tensors["spread"][cover].T
-            result += weight[:, cover, None] * own
-        result *= 255
+        # The winners' own variation: one lower triangular matrix for each pixel.
+        factor = weight @ self.tensors["spread"].reshape(COVERS, 9)
+        result = np.empty((len(x), 3), dtype=np.float32)
+        for k in range(3):
+            total = factor[:, 3 * k] * noise[:, 0]
+            for j in range(1, k + 1):
+                total += factor[:, 3 * k + j] * noise[:, j]
+            total += np.einsum("nc,nc->n", weight, x[:, COVERS + k :: 3])
+            result[:, k] = 255 * total
         return result
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from earthgen.roots import sea
 from earthgen.roots.climate import Climate, climate_of
-from earthgen.roots.colour import CLIMATE_DOUBLINGS, COVERS, FEATURES, Ground, features, load_model
+from earthgen.roots.colour import CLIMATE_DOUBLINGS, COVERS, Ground, features, load_model, slope_to_light
 from earthgen.roots.grid import Plane, SphereNoise, double, halve, row_latitude, unit_vectors, white_noise
 from earthgen.roots.terrain import Terrain, terrain
 
@@ -23,7 +23,10 @@ _BANDS_BEND, _TEXTURE, _DRIFT, _CHANCE = 100, 110, 140, 160
 """Streams of randomness; terrain uses those below 100."""
 _CHANCE_OCTAVES = (0.5, 0.55, 0.6, 0.6, 0.55, 0.45, 0.35)
 """Amplitudes of the noise that chooses covers, from 1 / 32 of the world's width down to half a root's pixel row."""
+_QUIET = np.array((0.5, 0.9, 1, 1, 1, 1, 1), dtype=np.float32)
+"""Half of what varies from pixel to pixel in Blue Marble is JPEG's doing."""
 _COARSE_ONLY = np.array((0, 0, 1, 1, 1, 1, 1), dtype=np.float32)
+_SHADING, _SHADING_STEEPNESS = np.float32(0.16), np.float32(25)
 _SEA_ICE = np.array((226, 234, 240), dtype=np.float32)
 
 
@@ -52,7 +55,7 @@ def render(seed: int) -> npt.NDArray[np.uint8]:
     ground = terrain(seed, model.tensors["hypsometry.land"])
     climate = _climate(seed, ground)
     surface = Ground.of(ground.land, ground.height)
-    octaves = model.tensors["texture"]
+    octaves = model.tensors["texture"] * _QUIET
     # Brightness varies at every scale; hue, which needs two more fields, only at the coarser ones.
     texture = [_texture(seed, _TEXTURE + 10 * k, octaves if k == 0 else octaves * _COARSE_ONLY) for k in range(3)]
     chance = _chance(seed)
@@ -65,11 +68,14 @@ def render(seed: int) -> npt.NDArray[np.uint8]:
         picture = water.rows(first, _BAND)
         dry = share > 0
         if dry.any():
-            inputs = features(surface, climate, first, _BAND)[dry].reshape(-1, FEATURES)
+            inputs = features(surface, climate, first, _BAND, dry)
             noise = np.stack([plane[rows][dry] for plane in texture], -1)
             luck = np.stack([_doubled_rows(plane, first, _BAND)[dry] for plane in chance], -1)
-            part = share[dry][:, None]
-            picture[dry] += part * (np.clip(model.colours(inputs, luck, noise), 0, 255) - picture[dry])
+            land = model.colours(inputs, luck, noise)
+            light = np.tanh(slope_to_light(surface.height, first, _BAND)[dry] * _SHADING_STEEPNESS)
+            land *= 1 + _SHADING * light[:, None]
+            under = picture[dry]
+            picture[dry] = under + share[dry][:, None] * (np.clip(land, 0, 255) - under)
         out[rows] = np.clip(np.rint(picture), 0, 255)
     return out
 
@@ -130,7 +136,7 @@ class _Water:
         floes = double(white_noise(seed, _DRIFT + 10, cold.shape[0] // 2)) + 0.4 * white_noise(
             seed, _DRIFT + 11, cold.shape[0]
         )
-        ice = double(np.clip((-17.0 - cold + 1.3 * floes) / 3.0, 0, 0.96).astype(np.float32))
+        ice = double(np.clip((-18.5 - cold + 0.9 * floes) / 1.6, 0, 0.97).astype(np.float32))
         return cls(coastal, _widen(np.asarray(drift, dtype=np.float32), 3), ice)
 
     def rows(self, first: int, count: int) -> Plane:

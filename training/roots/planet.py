@@ -111,7 +111,7 @@ def texture(
     deviate = np.zeros((SIZE, SIZE), dtype=np.float32)
     for first in range(0, SIZE, 128):
         rows = slice(first, first + 128)
-        inputs = torch.from_numpy(features(ground, climate, first, 128).reshape(-1, FEATURES))
+        inputs = torch.from_numpy(features(ground, climate, first, 128))
         target = torch.from_numpy(colours[rows].reshape(-1, 3).astype(np.float32) / 255)
         with torch.no_grad():
             out = network(inputs)
@@ -180,7 +180,9 @@ def main() -> None:
     samples = np.empty((SAMPLES, FEATURES), dtype=np.float32)
     for first in range(0, SIZE, 256):
         here = (rows >= first) & (rows < first + 256)
-        samples[here] = features(ground, climate, first, 256)[rows[here] - first, columns[here]]
+        samples[here] = features(ground, climate, first, 256).reshape(256, SIZE, FEATURES)[
+            rows[here] - first, columns[here]
+        ]
     order = rng.permutation(SAMPLES)
     network = train(samples[order], (colours[rows, columns][order] / 255).astype(np.float32), arguments.steps)
     layers = {name: value.detach().numpy() for name, value in network.layers.state_dict(prefix="layers.").items()}
