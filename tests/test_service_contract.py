@@ -230,6 +230,17 @@ def test_worlds_are_listed_page_by_page(fresh: TestClient) -> None:
     assert page == everything["worlds"][3:5]
 
 
+def test_a_damaged_world_file_hides_no_other_world(fresh: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "worlds").mkdir()
+    (tmp_path / "worlds" / f"{PLANET.id}.json").write_text('{"root": "planet", "se')
+    fresh.post("/worlds", json={"seed": 5})
+    names = [world["name"] for world in fresh.get("/worlds").json()["worlds"]]
+    assert names == ["earth", "planet", World(seed=5).id]
+    answer = fresh.get(f"/worlds/{PLANET.id}")
+    assert answer.status_code == 500
+    assert PLANET.id in answer.json()["detail"]
+
+
 def test_links_of_a_world_carry_its_parameters_on(client: TestClient) -> None:
     links = client.get("/worlds/planet?seed=7").json()["links"]
     assert f"world={PLANET.id}" in client.get(links["tiles"].format(z=9, x=1, y=2)).headers["x-earthgen"]
@@ -466,6 +477,9 @@ BAD_REQUESTS = [
     ("/worlds/planet/statistics?histogram_bins=1000000000", 422, ["histogram_bins", "1024"]),
     ("/worlds/planet/statistics?histogram_range=5,1", 422, ["histogram_range", "5.0"]),
     ("/worlds/planet/statistics?p=200", 422, ["200", "0 to 100"]),
+    ("/worlds/planet/bbox/7,46,7.1,46.1/20x30.tif?expression=18", 400, ["'18'"]),
+    ("/worlds/planet/tiles/WebMercatorQuad?maxzoom=99", 422, ["maxzoom is '99'", "18"]),
+    ("/worlds/planet/WMTSCapabilities.xml?zooms=*::0,999999999", 422, ["zooms", "999999999"]),
     ("/worlds?limit=0", 422, ["limit is '0'", "1"]),
     ("/no/such/route", 404, ["Not Found"]),
 ]

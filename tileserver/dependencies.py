@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Path, Query
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StringConstraints
 from rio_tiler.types import WarpResampling
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -34,6 +34,7 @@ MAX_BANDS = 16
 """Bands that one result may have, whether asked for as bidx or made by an expression."""
 MAX_EXPRESSION_CHARACTERS = 500
 MAX_HISTOGRAM_BINS = 1024
+_ZOOM = "(?:[0-9]|1[0-8])"
 IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "public, no-cache"
 
@@ -221,6 +222,21 @@ async def coverage_request(
     """Route dependency of statistics of a polygon: fine coverage takes memory, so it leaves fewer pixels."""
     limit = service_of(request).settings.max_pixels
     request.state.max_pixels = min(limit, 16 * limit // (cover_scale or 10) ** 2)
+
+
+async def tileset_request(
+    minzoom: Annotated[int | None, Query(ge=0, le=MAX_ZOOM)] = None,
+    maxzoom: Annotated[int | None, Query(ge=0, le=MAX_ZOOM)] = None,
+) -> None:
+    """Route dependency of titiler's tileset document, which has no bounds of its own."""
+
+
+async def wmts_request(
+    zooms: Annotated[
+        list[Annotated[str, StringConstraints(pattern=rf"^(\*|WebMercatorQuad)::{_ZOOM},{_ZOOM}$")]] | None, Query()
+    ] = None,
+) -> None:
+    """Route dependency of the WMTS document: titiler would count up to any zoom."""
 
 
 def matches(request: Request, etag: str) -> bool:

@@ -45,6 +45,8 @@ from tileserver.dependencies import (
     no_process,
     reader_params,
     service_of,
+    tileset_request,
+    wmts_request,
     world_of,
 )
 from tileserver.errors import not_found
@@ -135,6 +137,8 @@ class WorldFactory(TilerFactory):
             *self.route_dependencies,
             (_AREAS, [Depends(area_request)]),
             ([{"path": "/statistics", "method": "POST"}], [Depends(coverage_request)]),
+            ([{"path": f"/tiles/{TMS}", "method": "GET"}], [Depends(tileset_request)]),
+            ([{"path": "/WMTSCapabilities.xml", "method": "GET"}], [Depends(wmts_request)]),
         ]
         super().__attrs_post_init__()  # type: ignore[no-untyped-call]
 

@@ -22,7 +22,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
 @media (prefers-color-scheme: dark) { body { background: #111; color: #ddd; } a { color: #8bf; } }
 code { overflow-wrap: anywhere; } td, th { padding: .1rem .8rem .1rem 0; text-align: left; vertical-align: top; }
-section { border-top: 1px solid #8884; } .method { font-weight: bold; }
+h2 { font-size: 1.1rem; } section { border-top: 1px solid #8884; } .method { font-weight: bold; }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 REFERENCE_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; frame-ancestors 'none'"

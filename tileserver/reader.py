@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import attr
 import numpy as np
@@ -24,7 +24,7 @@ from rasterio.features import geometry_mask
 from rasterio.transform import from_bounds
 from rasterio.warp import reproject, transform, transform_bounds, transform_geom
 from rio_tiler.constants import WEB_MERCATOR_TMS, WGS84_CRS
-from rio_tiler.errors import InvalidBandName
+from rio_tiler.errors import InvalidBandName, InvalidExpression
 from rio_tiler.io.base import BaseReader
 from rio_tiler.models import BandStatistics, ImageData, Info, PointData
 from rio_tiler.utils import CRS_to_uri
@@ -309,7 +309,7 @@ class WorldReader(BaseReader):
             band_descriptions=["red", "green", "blue"],
         )
         if expression:
-            return point.apply_expression(expression)
+            return _calculate(point, expression)
         if indexes is None:
             return point
         bands = _bands(indexes)
@@ -527,10 +527,24 @@ def _bands(indexes: int | Sequence[int]) -> list[int]:
     return bands
 
 
+_Bands = TypeVar("_Bands", ImageData, PointData)
+
+
+def _calculate(bands: _Bands, expression: str) -> _Bands:
+    """Band arithmetic; what rio-tiler trips over is an expression that makes no sense."""
+    try:
+        result = bands.apply_expression(expression)
+    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise InvalidExpression(f"expression {expression!r} cannot be computed: {error}") from error
+    if result.array.ndim != bands.array.ndim or result.array.shape[1:] != bands.array.shape[1:]:
+        raise InvalidExpression(f"expression {expression!r} gives no value for each pixel; use b1, b2 or b3 in it")
+    return result
+
+
 def _select(image: ImageData, indexes: int | Sequence[int] | None, expression: str | None) -> ImageData:
     """Bands or band arithmetic of an image; an expression wins, as it does in rio-tiler."""
     if expression:
-        return image.apply_expression(expression)
+        return _calculate(image, expression)
     if indexes is None:
         return image
     bands = _bands(indexes)

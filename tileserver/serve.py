@@ -24,13 +24,17 @@ class AddressInUseError(EarthgenError):
     """The host and port cannot be listened on."""
 
 
+def _print_address(address: str) -> None:
+    print(f"earthgen: the map is at {address}", flush=True)
+
+
 def serve(
     settings: Settings | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
     workers: int = 1,
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = _print_address,
     engine_factory: EngineFactory = open_engine,
 ) -> None:
     """Serve until told to stop.

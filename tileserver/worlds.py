@@ -1,5 +1,6 @@
 """The routes that list, describe and register worlds."""
 
+import logging
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -12,6 +13,7 @@ from earthgen.pyramid import MAX_ZOOM
 from earthgen.world import World
 from tileserver.dependencies import service_of, world_of
 
+_logger = logging.getLogger(__name__)
 router = APIRouter(tags=["worlds"])
 _QUERY = ("seed", "prompt", "root")
 
@@ -50,8 +52,14 @@ def list_worlds(
     """The built-in worlds, then the registered ones."""
     registry = service_of(request).registry
     names = registry.names()
-    page = names[offset : offset + limit]
-    return {"worlds": [describe(request, name, registry.get(name)) for name in page], "total": len(names)}
+    worlds = []
+    for name in names[offset : offset + limit]:
+        try:
+            worlds.append(describe(request, name, registry.get(name)))
+        except RegistryError as error:
+            # One damaged file must not hide all other worlds.
+            _logger.error("%s", error)
+    return {"worlds": worlds, "total": len(names)}
 
 
 @router.post("/worlds", status_code=201)
