@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -42,15 +42,15 @@ def network_clock() -> Iterator[list[float]]:
 
     def timed(net: DetailDenoiser, state: torch.Tensor, log_sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
         begun = time.thread_time()
-        result = plain(net, state, log_sigma, condition)
+        result: torch.Tensor = plain(net, state, log_sigma, condition)
         seconds.append(time.thread_time() - begun)
         return result
 
-    DetailDenoiser.forward = timed  # type: ignore[method-assign]
+    DetailDenoiser.forward = timed
     try:
         yield seconds
     finally:
-        DetailDenoiser.forward = plain  # type: ignore[method-assign]
+        DetailDenoiser.forward = plain
 
 
 @torch.inference_mode()
@@ -64,7 +64,7 @@ def plain_loop(net: DetailDenoiser, parents: np.ndarray, gsd: float, side: int =
     for top in sorted({*range(0, height - side, stride), height - side}):
         for left in sorted({*range(0, width - side, stride), width - side}):
             part = (slice(None), slice(None), slice(top, top + side), slice(left, left + side))
-            scheduler = EDMDPMSolverMultistepScheduler(
+            scheduler: Any = EDMDPMSolverMultistepScheduler(
                 sigma_min=net.config["sigmas"][-2], sigma_max=net.config["sigmas"][0] + 1e-3, sigma_data=1.0, rho=5.0
             )
             scheduler.set_timesteps(len(net.config["sigmas"]) - 1)
@@ -86,7 +86,9 @@ def main(
     block: Annotated[int, typer.Option(min=1, help="tiles along the side of the z12 block")] = 16,
 ) -> None:
     """Print the table."""
-    cold, near, cached = [], [], []
+    cold: list[float] = []
+    near: list[float] = []
+    cached: list[float] = []
     for longitude, latitude in tqdm(far_places(places), desc="cold tiles", leave=False):
         row, column = point_pixel(longitude, latitude, MAX_ZOOM)
         x, y = column // 256, row // 256

@@ -31,7 +31,9 @@ class CascadeStep:
 
     def __init__(self, net: DetailDenoiser, device: torch.device) -> None:
         self._device = device
-        self._net = net.to(device=device, dtype=torch.float32).eval().requires_grad_(False)
+        self._net = net
+        self._net.to(device=device)  # type: ignore[call-arg]  # diffusers wraps `to` without its types
+        self._net.eval().requires_grad_(False)
         self._model = Preconditioned(self._net)
         self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"])
         self._margin: int = net.config["margin"]

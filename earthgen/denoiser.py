@@ -62,6 +62,13 @@ def sinusoid(value: torch.Tensor, features: int, shortest: float, longest: float
     return torch.cat([phase.cos(), phase.sin()], dim=-1)
 
 
+def _zeroed(layer: nn.Module) -> nn.Module:
+    """The layer with all parameters 0, so that a residual branch starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 class RowEmbedding(nn.Module):
     """Noise level, ground sampling distance and parent noise as one embedding for each row."""
 
@@ -85,13 +92,9 @@ class Block(nn.Module):
     def __init__(self, channels: int, embedding: int, kernel: int, expansion: int) -> None:
         super().__init__()
         self.reach = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.modulation = nn.Conv1d(embedding, 2 * channels, 1)
+        self.modulation = _zeroed(nn.Conv1d(embedding, 2 * channels, 1))
         self.widen = nn.Conv2d(channels, expansion * channels, 1)
-        self.narrow = nn.Conv2d(expansion * channels, channels, 1)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        nn.init.zeros_(self.narrow.weight)
-        nn.init.zeros_(self.narrow.bias)
+        self.narrow = _zeroed(nn.Conv2d(expansion * channels, channels, 1))
 
     def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
         """(b, c, h, w) and (b, d, h) to (b, c, h, w)."""
@@ -100,7 +103,8 @@ class Block(nn.Module):
         # Root mean square over the channels of each position (Zhang & Sennrich 2019): local by nature.
         h = h * torch.rsqrt(h.square().mean(dim=1, keepdim=True) + 1e-6)
         h = torch.addcmul(shift, h, 1 + scale)
-        return x + self.narrow(F.silu(self.widen(h)))
+        out: torch.Tensor = x + self.narrow(F.silu(self.widen(h)))
+        return out
 
 
 class Stage(nn.Module):
@@ -117,7 +121,7 @@ class Stage(nn.Module):
         return x
 
 
-class DetailDenoiser(ModelMixin, ConfigMixin):
+class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
     """A three-level U-Net over the positions of parent pixels.
 
     Args:
@@ -147,7 +151,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):
         sigmas: tuple[float, ...] = karras_sigmas(6),
         margin: int = 8,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         fine, middle, coarse = channels
         self.row_embedding = RowEmbedding(embedding)
         self.enter = nn.Conv2d(DETAIL_CHANNELS + 3 + 1 + COEFFICIENTS, fine, 3, padding=1)
@@ -160,8 +164,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):
         self.middle_out = Stage(blocks[3], middle, embedding, kernel, expansion)
         self.from_middle = nn.Conv2d(middle, 4 * fine, 1)
         self.fine_out = Stage(blocks[4], fine, embedding, kernel, expansion)
-        self.leave = nn.Conv2d(fine, DETAIL_CHANNELS, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
+        self.leave = _zeroed(nn.Conv2d(fine, DETAIL_CHANNELS, 3, padding=1))
 
     def detail_scale(self, parent: torch.Tensor, log2_gsd: torch.Tensor) -> torch.Tensor:
         """The unit in which detail is generated, at each position.

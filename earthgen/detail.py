@@ -25,6 +25,8 @@ from earthgen.pyramid import SCALE
 
 COEFFICIENTS = SCALE * SCALE - 1
 """Detail coefficients a colour axis."""
+_ROOM = 0.8
+"""Share of a parent's distance to black and to white that a child may use."""
 DETAIL_CHANNELS = 3 * COEFFICIENTS
 """Channels of a detail tensor: colour axis major (lightness, red-blue, green-magenta), then DCT order."""
 
@@ -119,8 +121,8 @@ def to_unit(pixels: npt.NDArray[np.uint8]) -> torch.Tensor:
 def quantise(image: torch.Tensor, parent: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Round an image to bytes whose 4x4 blocks average to exactly the parent's bytes.
 
-    Detail that would leave 0..255 is scaled down within its block, which keeps the mean; then every
-    value is rounded down and the largest remainders (ties: first in reading order) are rounded up
+    Detail that would go too near the ends of 0..255 is scaled down within its block, which keeps the
+    mean: a saturated parent could have no detail at all on any level below. Then every value is rounded down and the largest remainders (ties: first in reading order) are rounded up
     until the block's sum is 16 times the parent.
 
     Args:
@@ -136,8 +138,8 @@ def quantise(image: torch.Tensor, parent: npt.NDArray[np.uint8]) -> npt.NDArray[
     mean = parent.astype(np.float64)[..., None]
     deviation = blocks - blocks.mean(axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        room_below = np.nan_to_num(mean / -deviation.min(axis=-1, keepdims=True), nan=1.0, posinf=1.0)
-        room_above = np.nan_to_num((255.0 - mean) / deviation.max(axis=-1, keepdims=True), nan=1.0, posinf=1.0)
+        room_below = np.nan_to_num(_ROOM * mean / -deviation.min(axis=-1, keepdims=True), nan=1.0, posinf=1.0)
+        room_above = np.nan_to_num(_ROOM * (255.0 - mean) / deviation.max(axis=-1, keepdims=True), nan=1.0, posinf=1.0)
     blocks = mean + deviation * np.minimum(1.0, np.minimum(room_below, room_above))
     floors = np.clip(np.floor(blocks), 0, 255)
     missing = (SCALE * SCALE * mean - floors.sum(axis=-1, keepdims=True)).astype(np.int64)

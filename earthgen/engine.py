@@ -465,7 +465,8 @@ def _mean(pixels: Pixels, factor: int) -> Pixels:
     height, width, channels = pixels.shape
     blocks = pixels.reshape(height // factor, factor, width // factor, factor, channels)
     total = blocks.sum(axis=(1, 3), dtype=np.uint32)
-    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+    mean: Pixels = ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+    return mean
 
 
 def _crop(world_pixels: Pixels, box: Box) -> Pixels:

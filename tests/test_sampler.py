@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_the_global_random_state_is_left_alone() -> None:
 
 @pytest.mark.parametrize("steps", [2, 3, 6, 12])
 def test_it_is_diffusers_multistep_solver(steps: int) -> None:
-    scheduler = EDMDPMSolverMultistepScheduler(
+    scheduler: Any = EDMDPMSolverMultistepScheduler(
         sigma_min=0.05, sigma_max=20.0, sigma_data=1.0, rho=5.0, solver_order=2, final_sigmas_type="zero"
     )
     scheduler.set_timesteps(steps)

@@ -12,16 +12,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import obstore
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from earthgen.store import PixelStore, decode_entry, encode_entry
 
@@ -100,9 +101,6 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 def test_store_against_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hypothesis import settings
-    from hypothesis.stateful import run_state_machine_as_test
-
     monkeypatch.setenv("STORE_MACHINE_FOLDER", str(tmp_path))
     logging.getLogger("earthgen.store").setLevel(logging.ERROR)
     run_state_machine_as_test(StoreMachine, settings=settings(max_examples=30, stateful_step_count=20))
@@ -129,7 +127,7 @@ def test_the_folder_stays_within_its_bound(tmp_path: Path) -> None:
     size = len(encode_entry(content("x")))
     store = PixelStore(tmp_path, 0, 40 * size)
     for index in range(200):
-        store.get_or_compute(f"world/6/0-0/{index}-0", lambda index=index: content(str(index)))
+        store.get_or_compute(f"world/6/0-0/{index}-0", partial(content, str(index)))
         assert sum(path.stat().st_size for path in files(tmp_path)) <= 43 * size
     assert store.counts.evicted >= 150
     assert store.get("world/6/0-0/199-0") is not None
@@ -139,7 +137,7 @@ def test_the_folder_stays_within_its_bound(tmp_path: Path) -> None:
 def test_memory_stays_within_its_bound() -> None:
     store = PixelStore(None, 10_000, 0)
     for index in range(100):
-        store.get_or_compute(str(index), lambda index=index: content(str(index)))
+        store.get_or_compute(str(index), partial(content, str(index)))
     kept = sum(store.get(str(index)) is not None for index in range(100))
     assert kept == 10_000 // (content("0").nbytes + 256)
 
@@ -157,7 +155,7 @@ def test_a_full_disk_costs_speed_and_no_answer(tmp_path: Path, monkeypatch: pyte
     store = PixelStore(tmp_path, MEGABYTE, MEGABYTE)
     monkeypatch.setattr(obstore, "put", no_space)
     for key in ("a", "b"):
-        assert np.array_equal(store.get_or_compute(key, lambda key=key: content(key)), content(key))
+        assert np.array_equal(store.get_or_compute(key, partial(content, key)), content(key))
     assert store.counts.write_errors == 2
     assert files(tmp_path) == []
 
@@ -233,4 +231,4 @@ def test_killed_50_times_while_writing_no_entry_is_wrong(tmp_path: Path) -> None
     # No lock outlives its owner: everything can be computed now.
     for index in range(500):
         key = f"world/8/0-0/{index}-0"
-        assert np.array_equal(store.get_or_compute(key, lambda key=key: content(key)), content(key))
+        assert np.array_equal(store.get_or_compute(key, partial(content, key)), content(key))

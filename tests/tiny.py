@@ -18,7 +18,7 @@ def tiny_net(seed: int = 0) -> DetailDenoiser:
     """A network of the real layout with a few thousand random weights, none of them zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net = DetailDenoiser(
+        net: DetailDenoiser = DetailDenoiser(
             channels=(8, 8, 8),
             blocks=(1, 1, 1, 1, 1),
             kernel=3,
@@ -47,7 +47,8 @@ class RippleRoot:
         rows = np.clip(np.arange(box.row, box.row + box.height), 0, size - 1)[:, None] / size
         columns = np.arange(box.column, box.column + box.width)[None, :] / size
         waves = [np.sin(2 * np.pi * (k * columns + 3 * k * rows + self._seed % 97 / 97)) for k in (2, 5, 11)]
-        return np.rint(128 + 90 * np.stack(waves, axis=-1)).astype(np.uint8)
+        pixels: npt.NDArray[np.uint8] = np.rint(128 + 90 * np.stack(waves, axis=-1)).astype(np.uint8)
+        return pixels
 
 
 def ripple_root(world: World) -> RippleRoot:

@@ -1,11 +1,11 @@
-"""Tune the diffusion weights into a one-step generator, through two levels of its own output.
+"""Tune the diffusion weights into a one-step generator, through three levels of its own output.
 
     python -m training.adversarial --data DIR --init runs/cascade/weights --out runs/adversarial --minutes 45
 
 The network that `training.cascade` made is run once, from noise at one level, and its denoised state is
 the sample (adversarial diffusion distillation, Sauer et al. 2023, without the distillation term). A
-patch discriminator says what is missing. Half of the steps make the parent with the network too, from
-the grandparent, and learn through both levels: a chain is what users see.
+patch discriminator says what is missing. Half of the steps run down a chain: the network's children are
+the parents of the next level, and it learns through all of them, because a chain is what users see.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import typer
 from tqdm import tqdm
 
 from datasets.packs import imagery_folder
-from datasets.pyramids import CropSampler, read_levels
-from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
+from datasets.pyramids import Crops, CropSampler, read_levels
+from earthgen.denoiser import ALIGNMENT, Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
 from training.augment import regrade, stored_parent
 from training.checkpoint import load_checkpoint, network_config, save_checkpoint
-from training.discriminator import PatchDiscriminator
+from training.discriminator import FINEST_UNIT, PatchDiscriminator
 from training.ema import update_ema
 from training.sheets import draw_chain_sheet, draw_sheet
 
@@ -39,7 +39,7 @@ class Settings:
     Attributes:
         batch: crops of 128 pixels a step.
         sigma: noise level of the one step.
-        chain_share: share of steps that go through two levels.
+        chain_share: share of steps that run down a chain.
         small_share: share of steps that draw 64-pixel crops.
         generator_rate: AdamW's learning rate.
         discriminator_rate: the same of the discriminator.
@@ -53,13 +53,16 @@ class Settings:
     sigma: float = 5.0
     chain_share: float = 0.5
     small_share: float = 0.2
-    generator_rate: float = 1e-4
-    discriminator_rate: float = 2e-4
-    warm_up: int = 800
-    truth_weight: float = 1.0
+    generator_rate: float = 1.5e-4
+    discriminator_rate: float = 4e-4
+    warm_up: int = 400
+    truth_weight: float = 2.0
     ema_half_life: int = 2_000
     seed: int = 2
 
+
+CHAIN_LEVELS = 3
+"""Cascade levels that a chain runs through."""
 
 Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Child (b, 3, 4h, 4w), parent (b, 3, h, w) and log2 of the child's metres per pixel (b,)."""
@@ -96,18 +99,61 @@ def stored(image: torch.Tensor) -> torch.Tensor:
     return clipped + (((clipped + 1) * 127.5).round() / 127.5 - 1 - clipped).detach()
 
 
+@torch.no_grad()
+def unit_of(net: DetailDenoiser, pair: Pair) -> torch.Tensor:
+    """The unit of lightness detail at each parent of a pair, (b, 1, h, w)."""
+    _, parent, log2_gsd = pair
+    return net.detail_scale(parent, log2_gsd[:, None].expand(-1, parent.shape[2]))[:, :1].clamp(min=FINEST_UNIT)
+
+
 def judged(judge: PatchDiscriminator, net: DetailDenoiser, pair: Pair) -> torch.Tensor:
     """Patch scores of a pair of child and parent."""
     child, parent, log2_gsd = pair
-    with torch.no_grad():
-        unit = net.detail_scale(parent, log2_gsd[:, None].expand(-1, parent.shape[2]))[:, :1]
-    scores: torch.Tensor = judge(child, parent, unit, log2_gsd)
+    scores: torch.Tensor = judge(child, parent, unit_of(net, pair), log2_gsd)
     return scores
+
+
+def truth_distance(net: DetailDenoiser, pair: Pair, truth: torch.Tensor) -> torch.Tensor:
+    """L1 distance of 2x2 means to the real child, in the unit of detail."""
+    difference = F.avg_pool2d(pair[0], 2) - F.avg_pool2d(truth, 2)
+    return (difference / F.interpolate(unit_of(net, pair), scale_factor=2, mode="nearest")).abs().mean()
 
 
 def discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
     """Hinge loss (Lim & Ye 2017) of patch scores."""
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def real_pair(crops: Crops, random: torch.Generator) -> Pair:
+    """Re-graded crops and their stored parents."""
+    image = regrade(to_unit(crops.pixels), random)
+    return image, stored_parent(image), torch.from_numpy(crops.gsd).float().log2()
+
+
+def chain_pairs(
+    generator: OneStep, chains: CropSampler, step: int, count: int, random: torch.Generator
+) -> tuple[list[Pair], list[Pair]]:
+    """Real pairs and pairs of the network's own making, level by level down a chain of CHAIN_LEVELS.
+
+    The chain starts at a real parent; each further level takes the middle of the children above it as its
+    parents. The real pairs of the lower levels are other places of the same bands: a chain that goes wrong
+    shows as pairs that no real place has.
+    """
+    bands = [band for band in chains.bands if band - CHAIN_LEVELS + 1 in chains.bands]
+    first = bands[int(torch.randint(len(bands), (), generator=random))]
+    real_pairs = [
+        real_pair(chains.draw(step * CHAIN_LEVELS + level, count, first - level), random)
+        for level in range(CHAIN_LEVELS)
+    ]
+    _, parent, log2_gsd = real_pairs[0]
+    fake_pairs: list[Pair] = []
+    for level in range(CHAIN_LEVELS):
+        child = stored(generator(parent, log2_gsd - 2 * level, random))
+        fake_pairs.append((child, parent, log2_gsd - 2 * level))
+        side = parent.shape[-1]
+        offset = (child.shape[-1] - side) // 2 // ALIGNMENT * ALIGNMENT
+        parent = child[:, :, offset : offset + side, offset : offset + side]
+    return real_pairs, fake_pairs
 
 
 def train(
@@ -124,7 +170,7 @@ def train(
     train_levels, val_levels = read_levels(folder, "train"), read_levels(folder, "val")
     single = CropSampler(train_levels, 128, settings.seed)
     small = CropSampler(train_levels, 64, settings.seed + 1, largest_side=128)
-    double = CropSampler(train_levels, 256, settings.seed + 2)
+    chains = CropSampler(train_levels, 96, settings.seed + 2)
     held_out = CropSampler(val_levels, 64, 0)
     held_out_large = CropSampler(val_levels, 256, 0)
 
@@ -160,28 +206,16 @@ def train(
     while True:
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         kind = float(torch.rand((), generator=random))
-        chained = kind < settings.chain_share
-        is_small = not chained and kind > 1 - settings.small_share
-        sampler = double if chained else small if is_small else single
-        crops = sampler.draw(step, settings.batch * (4 if is_small else 1))
-        image = regrade(to_unit(crops.pixels), random)
-        log2_gsd = torch.from_numpy(crops.gsd).float().log2()
-        parent = stored_parent(image)
-        real_pairs, fake_pairs = [(image, parent, log2_gsd)], []
-        if chained:
-            # Two levels: 16 -> 64 -> 256 pixels, the second on the middle of the first.
-            grandparent = stored_parent(parent)
-            own_parent = stored(generator(grandparent, log2_gsd + 2, random))
-            inner = own_parent[:, :, 16:48, 16:48]
-            child = generator(inner, log2_gsd, random)
-            real_pairs = [(image[:, :, 64:192, 64:192], parent[:, :, 16:48, 16:48], log2_gsd)]
-            real_pairs.append((parent, grandparent, log2_gsd + 2))
-            fake_pairs = [(child, inner, log2_gsd), (own_parent, grandparent, log2_gsd + 2)]
-            truth = F.l1_loss(F.avg_pool2d(own_parent, 2), F.avg_pool2d(parent, 2))
+        if kind < settings.chain_share:
+            real_pairs, fake_pairs = chain_pairs(generator, chains, step, settings.batch // 2, random)
         else:
-            child = generator(parent, log2_gsd, random)
-            fake_pairs = [(child, parent, log2_gsd)]
-            truth = F.l1_loss(F.avg_pool2d(child, 2), F.avg_pool2d(image, 2))
+            is_small = kind > 1 - settings.small_share
+            count = settings.batch * (4 if is_small else 1)
+            real_pairs = [real_pair((small if is_small else single).draw(step, count), random)]
+            _, parent, log2_gsd = real_pairs[0]
+            fake_pairs = [(generator(parent, log2_gsd, random), parent, log2_gsd)]
+        # The first pair shares its parent with the real one; further down a chain there is no truth.
+        truth = truth_distance(net, fake_pairs[0], real_pairs[0][0])
 
         judge_loss = sum(
             (
@@ -197,7 +231,7 @@ def train(
         if images >= settings.warm_up:
             judge.requires_grad_(False)
             fooling = sum((-judged(judge, net, fake).mean() for fake in fake_pairs), torch.zeros(())) / len(fake_pairs)
-            loss = fooling + settings.truth_weight * 10 * truth
+            loss = fooling + settings.truth_weight * truth
             generator_optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)

@@ -16,8 +16,12 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from earthgen.denoiser import sinusoid
 
-_FINEST_UNIT = 0.02
+FINEST_UNIT = 0.02
 """[-1, 1] units; below 2.5 grey levels lie the artefacts of image compression, which are not to be learnt."""
+
+
+_GAIN = 2.0
+"""What each normalised layer may amplify: with 1 the discriminator never reached the hinge's margins."""
 
 
 class PatchDiscriminator(nn.Module):
@@ -45,7 +49,7 @@ class PatchDiscriminator(nn.Module):
         Args:
             image: (b, 3, 4h, 4w) in [-1, 1].
             parent: (b, 3, h, w) in [-1, 1].
-            unit: (b, 1, h, w), the unit of lightness detail at each position, in [-1, 1] units.
+            unit: (b, 1, h, w), the unit of lightness detail at each position, at least FINEST_UNIT.
             log2_gsd: (b,), log2 of the image's metres per pixel.
 
         Returns:
@@ -53,11 +57,13 @@ class PatchDiscriminator(nn.Module):
         """
         smooth = F.interpolate(parent, scale_factor=4, mode="bicubic", align_corners=False)
         # What the child adds is faint beside what both share: show the difference, in its own unit.
-        enlarged = (image - smooth) / F.interpolate(unit.clamp(min=_FINEST_UNIT), scale_factor=4, mode="nearest")
-        h = torch.cat([enlarged, smooth], dim=1).contiguous(memory_format=torch.channels_last)
+        enlarged = (image - smooth) / F.interpolate(unit, scale_factor=4, mode="nearest")
+        # The parent's tone is not the child's doing, and roots have tones that no picture has: leave it out.
+        shape = smooth - smooth.mean(dim=(2, 3), keepdim=True)
+        h = torch.cat([enlarged, shape], dim=1).contiguous(memory_format=torch.channels_last)
         for layer in self.down:
-            h = F.leaky_relu(layer(h), 0.2)
-        h = F.leaky_relu(self.mix(h), 0.2)
+            h = F.leaky_relu(_GAIN * layer(h), 0.2)
+        h = F.leaky_relu(_GAIN * self.mix(h), 0.2)
         projection = (self.gsd(sinusoid(log2_gsd, 64, 2.0, 64.0))[:, :, None, None] * h).mean(dim=1, keepdim=True)
-        score: torch.Tensor = self.score(h) + projection
+        score: torch.Tensor = _GAIN * self.score(h) + projection
         return score
