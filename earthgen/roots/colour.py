@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,6 @@ OUTPUTS = 4 * COVERS
 """For each cover the logarithm of its likelihood, up to a constant, then its red, green and blue, 0 .. 1."""
 CONTRAST = 2.5
 """How sharply one cover gives way to another."""
-
-CLIMATE_DOUBLINGS = 3
-"""The climate's grid is coarser than the root's by 2 ** this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +69,11 @@ def features(
     def of(plane: Plane) -> Plane:
         return np.asarray(plane[pick]).ravel()
 
-    sea_level, moisture, rain, near, far = (of(_rows_of_coarse(plane, first, rows)) for plane in climate.planes())
+    sea_level, moisture, rain, near, far = (
+        of(_rows_of_coarse(plane, ground.height.shape[0] // plane.shape[0], first, rows)) for plane in climate.planes()
+    )
     height = of(ground.height[part])
-    columns = (
+    columns: tuple[npt.NDArray[np.floating[Any]], ...] = (
         sea_level / 15,
         (sea_level - LAPSE_RATE * height) / 15,
         2 * moisture - 1,
@@ -179,9 +179,8 @@ def _widen(plane: Plane, times: int) -> Plane:
     return plane
 
 
-def _rows_of_coarse(plane: Plane, first: int, rows: int) -> Plane:
-    """Rows of a coarse plane, linearly interpolated to the root's size."""
-    factor = 2**CLIMATE_DOUBLINGS
+def _rows_of_coarse(plane: Plane, factor: int, first: int, rows: int) -> Plane:
+    """Rows of a coarse plane, linearly interpolated to `factor` times its size."""
     position = (np.arange(first, first + rows) + 0.5) / factor - 0.5
     low = np.floor(position).astype(int)
     part = (position - low).astype(np.float32)[:, None]

@@ -17,6 +17,8 @@ from earthgen.pyramid import EQUATOR_GSD, TILE_SIZE
 Plane = npt.NDArray[np.float32]
 
 EARTH_RADIUS_KM = 6371.0
+_STRIP, _POINTS = 32, 32768
+"""Rows and points worked on at a time."""
 _EQUATOR_KM = EQUATOR_GSD * TILE_SIZE / 1000
 
 
@@ -67,20 +69,33 @@ def unit_vectors(size: int) -> Plane:
 
 def double(plane: Plane) -> Plane:
     """A plane at twice the resolution: one step of quadratic B-spline subdivision, (2 n, 2 n)."""
-    return _double_columns(_double_rows(plane))
+    height, width = plane.shape
+    out = np.empty((2 * height, 2 * width), dtype=np.float32)
+    # Some rows at a time, so that what is in work stays in the processor's cache.
+    for first in range(0, height, _STRIP):
+        last = min(first + _STRIP, height)
+        strip = plane[max(first - 1, 0) : min(last + 1, height)]
+        tall = np.empty((2 * (last - first), width), dtype=np.float32)
+        near, far = strip * np.float32(0.75), strip * np.float32(0.25)
+        offset = first - max(first - 1, 0)
+        middle = near[offset : offset + last - first]
+        above = far[max(offset - 1, 0) : offset + last - first - 1]
+        below = far[offset + 1 : offset + last - first + 1]
+        np.add(middle[len(middle) - len(above) :], above, out=tall[2 * (len(middle) - len(above)) :: 2])
+        np.add(middle[: len(below)], below, out=tall[1 : 2 * len(below) : 2])
+        # The world's first and last rows have no neighbour.
+        if len(above) < len(middle):
+            tall[0] = strip[0]
+        if len(below) < len(middle):
+            tall[-1] = strip[-1]
+        _double_columns(tall, out[2 * first : 2 * last])
+    return out
 
 
 def halve(plane: Plane, times: int = 1) -> Plane:
     """Means over squares of 2**times pixels."""
     side = 2**times
     return np.asarray(plane.reshape(plane.shape[0] // side, side, plane.shape[1] // side, side).mean((1, 3)))
-
-
-def blur(plane: Plane, radius: int, rounds: int = 2) -> Plane:
-    """Repeated box blur of 2 * radius + 1 pixels; its standard deviation is about radius * sqrt(rounds / 3)."""
-    for _ in range(rounds):
-        plane = _box(_box(plane, radius, 0), radius, 1)
-    return plane
 
 
 def blur_km(plane: Plane, kilometres: float, rounds: int = 2) -> Plane:
@@ -105,28 +120,37 @@ class SphereNoise:
         self._permutation = np.argsort(draws[:256], kind="stable").astype(np.int32)
         height, angle = 2 * draws[256:512] - 1, 2 * np.pi * draws[512:768]
         ring = np.sqrt(1 - height * height)
-        self._gradients = np.stack([ring * np.cos(angle), ring * np.sin(angle), height], -1).astype(np.float32)
+        self._gradients = np.stack([ring * np.cos(angle), ring * np.sin(angle), height]).astype(np.float32)
 
     def __call__(self, points: Plane, frequency: float) -> Plane:
         """Noise of about unit variance at points (3, ...), with cells of 1 / frequency."""
-        scaled = points * np.float32(frequency) + np.float32(100.5)
+        flat = points.reshape(3, -1)
+        result = np.empty(flat.shape[1], dtype=np.float32)
+        for first in range(0, flat.shape[1], _POINTS):
+            part = slice(first, first + _POINTS)
+            result[part] = self._at(flat[:, part] * np.float32(frequency) + np.float32(100.5))
+        return result.reshape(points.shape[1:])
+
+    def _at(self, scaled: Plane) -> Plane:
         cell = np.floor(scaled).astype(np.int32)
         offset = scaled - cell
         fade = offset * offset * offset * (offset * (offset * 6 - 15) + 10)
-        total = np.zeros(points.shape[1:], dtype=np.float32)
-        for corner in range(8):
-            bits = (corner & 1, corner >> 1 & 1, corner >> 2)
-            index = self._permutation[(cell[0] + bits[0]) & 255]
-            index = self._permutation[(index + cell[1] + bits[1]) & 255]
-            index = self._permutation[(index + cell[2] + bits[2]) & 255]
-            gradient = self._gradients[index]
-            weight = np.ones_like(total)
-            dot = np.zeros_like(total)
-            for axis in range(3):
-                dot += gradient[..., axis] * (offset[axis] - bits[axis])
-                weight *= fade[axis] if bits[axis] else 1 - fade[axis]
-            total += dot * weight
-        return total * np.float32(3.9)
+        total = np.zeros(scaled.shape[1], dtype=np.float32)
+        for x in (0, 1):
+            across = self._permutation[(cell[0] + x) & 255]
+            for y in (0, 1):
+                along = self._permutation[(across + cell[1] + y) & 255]
+                plane_weight = (fade[0] if x else 1 - fade[0]) * (fade[1] if y else 1 - fade[1])
+                for z in (0, 1):
+                    index = self._permutation[(along + cell[2] + z) & 255]
+                    dot = self._gradients[0][index] * (offset[0] - x)
+                    dot += self._gradients[1][index] * (offset[1] - y)
+                    dot += self._gradients[2][index] * (offset[2] - z)
+                    dot *= fade[2] if z else 1 - fade[2]
+                    dot *= plane_weight
+                    total += dot
+        total *= np.float32(3.9)
+        return total
 
 
 def _raw(seed: int, stream: int, count: int) -> npt.NDArray[np.uint64]:
@@ -134,32 +158,12 @@ def _raw(seed: int, stream: int, count: int) -> npt.NDArray[np.uint64]:
     return np.asarray(generator.random_raw(count), dtype=np.uint64)
 
 
-def _double_rows(plane: Plane) -> Plane:
-    out = np.empty((2 * plane.shape[0], plane.shape[1]), dtype=np.float32)
-    near, far = plane * np.float32(0.75), plane * np.float32(0.25)
-    out[0], out[-1] = plane[0], plane[-1]
-    np.add(near[1:], far[:-1], out=out[2::2])
-    np.add(near[:-1], far[1:], out=out[1:-1:2])
-    return out
-
-
-def _double_columns(plane: Plane) -> Plane:
-    out = np.empty((plane.shape[0], 2 * plane.shape[1]), dtype=np.float32)
+def _double_columns(plane: Plane, out: Plane) -> None:
     near, far = plane * np.float32(0.75), plane * np.float32(0.25)
     np.add(near[:, 1:], far[:, :-1], out=out[:, 2::2])
     np.add(near[:, 0], far[:, -1], out=out[:, 0])
     np.add(near[:, :-1], far[:, 1:], out=out[:, 1:-1:2])
     np.add(near[:, -1], far[:, 0], out=out[:, -1])
-    return out
-
-
-def _box(plane: Plane, radius: int, axis: int) -> Plane:
-    pad = ((radius + 1, radius), (0, 0)) if axis == 0 else ((0, 0), (radius + 1, radius))
-    padded = np.pad(plane, pad, mode="edge" if axis == 0 else "wrap")
-    total = np.cumsum(padded, axis=axis, dtype=np.float64)
-    width = 2 * radius + 1
-    difference = total[width:] - total[:-width] if axis == 0 else total[:, width:] - total[:, :-width]
-    return (difference * (1 / width)).astype(np.float32)
 
 
 def _box_variable(plane: Plane, half: npt.NDArray[np.float64]) -> Plane:

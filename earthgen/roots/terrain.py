@@ -67,18 +67,19 @@ class _Crust:
     border: Plane
 
 
-def terrain(seed: int, land_hypsometry: npt.NDArray[np.float32]) -> Terrain:
+def terrain(seed: int, land_hypsometry: npt.NDArray[np.float32], doublings: int = DOUBLINGS) -> Terrain:
     """The ground of a seed.
 
     Args:
         seed: the world's.
         land_hypsometry: heights in kilometres at equal steps of land area, lowest first.
+        doublings: fewer than DOUBLINGS make the same continents in less detail.
 
     Returns:
-        Planes of COARSE * 2 ** DOUBLINGS pixels along a side.
+        Planes of COARSE * 2 ** doublings pixels along a side.
     """
     share = LAND_SHARES[0] + (LAND_SHARES[1] - LAND_SHARES[0]) * float(uniform(seed, _PLATES + 1, 1)[0])
-    level, mountain = _carve(_crust(seed, share), seed)
+    level, mountain = _carve(_crust(seed, share), seed, doublings)
     size = level.shape[0]
     sample = slice(2, None, 4)
     levels = level[sample, sample]
@@ -118,7 +119,7 @@ def _crust(seed: int, share: float) -> _Crust:
     # Continents stand on steep edges: most ground is either well above or well below the sea.
     level = np.tanh(3.2 * (continent - np.float32(shore)))
 
-    mountain, rift = np.zeros_like(level), np.zeros_like(level)
+    base, mountain, rift = level, np.zeros_like(level), np.zeros_like(level)
     along = _fractal(SphereNoise(seed, _BELTS), crooked, 3.0, 3, 0.6)
     arcs = SphereNoise(seed, _ARCS)(crooked, 18.0)
     for neighbour in range(distances.shape[0]):
@@ -137,7 +138,8 @@ def _crust(seed: int, share: float) -> _Crust:
     # Belts of earlier ages, long and low, with no plate edge to explain them; swells and basins.
     old = SphereNoise(seed, _OLD_BELTS)(crooked, 1.7)
     old_belt = np.exp(-((old / 0.07) ** 2)) * np.clip(0.1 + 0.7 * along, 0, 0.8)
-    mountain = (mountain + 0.40 * old_belt) * _step(level, -0.3, 0.5)
+    # Mountains need a continent under them; islands of the chains get a share.
+    mountain = (mountain + 0.40 * old_belt) * np.maximum(_step(base, -0.3, 0.5), 0.25 * _step(level, -0.3, 0.3))
     swell = _fractal(SphereNoise(seed, _OLD_BELTS + 1), crooked, 2.6, 3, 0.55)
     level = level + 0.22 * swell * _step(level, 0.0, 0.8) + 0.25 * mountain
     return _Crust(level.astype(np.float32), mountain.astype(np.float32), distances[0])
@@ -198,7 +200,7 @@ def _upper(other: Plane, own: Plane) -> Plane:
     return _step(own - other, -0.15, 0.15)
 
 
-def _carve(crust: _Crust, seed: int) -> tuple[Plane, Plane]:
+def _carve(crust: _Crust, seed: int, doublings: int) -> tuple[Plane, Plane]:
     """Add everything smaller, octave by octave, while the grid is doubled to the root's size.
 
     Returns:
@@ -210,7 +212,7 @@ def _carve(crust: _Crust, seed: int) -> tuple[Plane, Plane]:
     relief, ridges = np.zeros_like(level), np.zeros_like(level)
     for octave in range(8):
         frequency = 9.0 * 2.0**octave
-        wavelength = EARTH_RADIUS_KM / frequency
+        wavelength = np.full((1, 1), EARTH_RADIUS_KM / frequency, dtype=np.float32)
         # Octaves too fine for the grid's pixels at a latitude are left to the doublings below.
         visible = _step(wavelength / spacing, 3.0, 6.0)[:, 0]
         rows = np.flatnonzero(visible > 0)
@@ -219,7 +221,7 @@ def _carve(crust: _Crust, seed: int) -> tuple[Plane, Plane]:
         noise = SphereNoise(seed, _FINE + octave)(points[:, rows], frequency) * visible[rows, None]
         relief[rows] += (wavelength / 700.0) ** _ROUGHNESS * noise
         ridges[rows] += _ridge_amplitude(wavelength) * _ridge(noise) * visible[rows, None]
-    for doubling in range(DOUBLINGS + 1):
+    for doubling in range(doublings + 1):
         if doubling:
             level, mountain, border, relief, ridges = map(double, (level, mountain, border, relief, ridges))
             spacing = row_spacing_km(level.shape[0])
@@ -231,7 +233,7 @@ def _carve(crust: _Crust, seed: int) -> tuple[Plane, Plane]:
         wavelength = 4 * spacing
         relief += (wavelength / 700.0) ** _ROUGHNESS * noise
         ridges += _ridge_amplitude(wavelength) * _ridge(noise)
-    level += np.float32(0.34) * relief * _step(level, -1.3, -0.5)
+    level += np.float32(0.27) * relief * _step(level, -1.3, -0.5)
     np.clip(mountain, 0, 1.6, out=mountain)
     mountain *= 1 + ridges
     return level, mountain
@@ -241,9 +243,9 @@ def _ridge(noise: Plane) -> Plane:
     return np.float32(0.75) - np.abs(noise)
 
 
-def _ridge_amplitude(wavelength: Plane | float) -> Plane | float:
+def _ridge_amplitude(wavelength: Plane) -> Plane:
     """Ridges belong to mountains: none are wider than some 250 km."""
-    return np.minimum(0.55 * (wavelength / 250.0) ** 0.8, 0.55) * np.exp(-((wavelength / 400.0) ** 2))
+    return np.asarray(np.minimum(0.55 * (wavelength / 250.0) ** 0.8, 0.55) * np.exp(-((wavelength / 400.0) ** 2)))
 
 
 def _fractal(noise: SphereNoise, points: Plane, frequency: float, octaves: int, gain: float) -> Plane:

@@ -74,9 +74,11 @@ def matte(source: Floats) -> tuple[Floats, Floats, Floats]:
     floor = np.stack([2 + 25 * level, 6 + 63 * level, 20 + 107 * level], axis=-1)
     departure = np.clip(source - floor, 0, None)
     departure = np.where((departure[..., 1] > 9)[..., None] & certain_water[..., None], departure, 0)
-    # Beyond 52 degrees what departs is the shading of the painted floor, not the water.
+    # Beyond 52 degrees, and far from land, what departs is the shading of the painted floor, not the water.
     latitude = np.abs(90 - (np.arange(source.shape[0]) + 0.5) * 180 / source.shape[0])
     departure *= np.clip((52 - latitude) / 4, 0, 1)[:, None, None]
+    offshore = ndimage.distance_transform_edt(~core_land)
+    departure *= np.clip((22 - offshore) / 6, 0, 1)[..., None]
     return share.astype(np.float32), land.astype(np.float32), departure.astype(np.float32)
 
 

@@ -20,8 +20,9 @@ from safetensors.numpy import save_file
 from torch import nn
 
 from earthgen.roots.climate import Climate, climate_of
-from earthgen.roots.colour import CLIMATE_DOUBLINGS, COVERS, FEATURES, HIDDEN, OUTPUTS, Ground, features
+from earthgen.roots.colour import COVERS, FEATURES, HIDDEN, OUTPUTS, Ground, features
 from earthgen.roots.grid import Plane, halve, row_area, row_latitude
+from earthgen.roots.terrain import DOUBLINGS
 from training.roots import earth
 from training.roots.relief import elevation
 from training.roots.sources import SIZE, picture, to_mercator
@@ -39,12 +40,12 @@ def earth_planes() -> tuple[Plane, Plane, npt.NDArray[np.uint8]]:
     metres = elevation(picture("etopo1"), share > 0.5)
     planes = to_mercator(np.stack([share, np.clip(metres, 0, None) * share], -1))
     land, height = (np.asarray(planes[..., k], dtype=np.float32) for k in range(2))
-    return np.clip(land, 0, 1), np.clip(height, 0, None) / 1000, earth.make()
+    return np.clip(land, 0, 1), np.clip(height, 0, None) / np.float32(1000), earth.make()
 
 
 def earth_climate(land: Plane, height: Plane) -> Climate:
     """The Earth's climate on the coarse grid."""
-    return climate_of(halve(land, CLIMATE_DOUBLINGS), halve(height, CLIMATE_DOUBLINGS))
+    return climate_of(halve(land, DOUBLINGS), halve(height, DOUBLINGS))
 
 
 def hypsometry(land: Plane, height: Plane) -> dict[str, npt.NDArray[np.float32]]:
@@ -67,8 +68,10 @@ class Network(nn.Module):
         # Covers start as forest, steppe, sand, red soil, rock and snow, so that each finds work.
         start = torch.tensor(COVER_COLOURS) / 255
         with torch.no_grad():
-            self.layers[-1].bias[COVERS:] = start.flatten()
-            self.layers[-1].weight.mul_(0.3)
+            last = self.layers[-1]
+            assert isinstance(last, nn.Linear)
+            last.bias[COVERS:] = start.flatten()
+            last.weight.mul_(0.3)
         self.log_diagonal = nn.Parameter(torch.full((COVERS, 3), -3.0))
         self.lower = nn.Parameter(torch.full((COVERS, 3), 0.02))
 
@@ -88,15 +91,16 @@ class Network(nn.Module):
     def whitened(self, out: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
         """Standard deviates (n, COVERS, 3) of colours (n, 3) under each cover."""
         difference = colours[:, None] - out[:, COVERS:].reshape(-1, COVERS, 3)
-        return torch.linalg.solve_triangular(
-            self.spread(), difference.transpose(0, 1).transpose(1, 2), upper=False
-        ).permute(2, 0, 1)
+        # One small triangular system for each cover, with all pixels as right-hand sides.
+        deviates: torch.Tensor = torch.linalg.solve_triangular(self.spread(), difference.permute(1, 2, 0), upper=False)
+        return deviates.permute(2, 0, 1)
 
     def log_likelihoods(self, out: torch.Tensor, colours: torch.Tensor) -> torch.Tensor:
         """Joint log-likelihood of each cover and the colour, (n, COVERS), up to a constant."""
         deviates = self.whitened(out, colours)
         volume = self.spread().diagonal(dim1=1, dim2=2).log().sum(1)
-        return torch.log_softmax(out[:, :COVERS], 1) - 0.5 * (deviates**2).sum(2) - volume
+        joint: torch.Tensor = torch.log_softmax(out[:, :COVERS], 1) - 0.5 * (deviates**2).sum(2) - volume
+        return joint
 
 
 def texture(
@@ -129,7 +133,7 @@ def texture(
         means, whole = coarser, coarser_whole
     # What is left is wider than the coarsest octave and goes into it.
     variances[-1] += means[whole].var()
-    return np.sqrt(np.array(variances) / sum(variances)).astype(np.float32)
+    return np.asarray(np.sqrt(np.array(variances) / sum(variances)), dtype=np.float32)
 
 
 def train(inputs: Plane, colours: Plane, steps: int) -> Network:

@@ -48,7 +48,7 @@ def mercator_row_edges() -> npt.NDArray[np.float64]:
 
 def mercator_column_edges() -> npt.NDArray[np.float64]:
     """Fractional source columns of the SIZE + 1 edges of the root's columns."""
-    return np.arange(SIZE + 1) * (SOURCE_WIDTH / SIZE)
+    return np.asarray(np.arange(SIZE + 1) * (SOURCE_WIDTH / SIZE))
 
 
 def resampling_matrix(edges: npt.NDArray[np.float64], length: int, *, wrap: bool) -> sparse.csr_matrix:
