@@ -34,6 +34,8 @@ CELL = (384, 288)
 STRIP_CELL = (300, 300)
 FLIGHT = (480, 300)
 FLIGHT_STEP = 0.25
+# The whole globe stands free in 300 pixels at this zoom.
+GLOBE_ZOOM = 1.25
 FLIGHT_FRAME_MS = 110
 # Below the imagery lies the page's own line about what it shows; the shots are cut above it, the sheets say it again.
 CREDITS_HEIGHT = 48
@@ -246,7 +248,7 @@ def take_world(camera: Camera, world: World, places: Sequence[Place], zooms: Seq
 def take_flight(camera: Camera, world: World, place: Place, out: Path) -> None:
     """From the globe to the ground above one place: a strip of stills and an animation."""
     print("The flight")
-    stills = [("globe", 2.6), *((f"z{zoom}", float(zoom)) for zoom in ZOOMS)]
+    stills = [("globe", GLOBE_ZOOM), *((f"z{zoom}", float(zoom)) for zoom in ZOOMS)]
     cells = []
     for caption, zoom in stills:
         image = camera.shot(shot_name(world, place, zoom, "strip"), link(world, place, zoom), STRIP_CELL)
@@ -261,10 +263,10 @@ def take_flight(camera: Camera, world: World, place: Place, out: Path) -> None:
     draw.text((2, STRIP_CELL[1] + caption_height + 3), f"{world.title}, {place.name}. {LABEL}.", "#666", font(13))
     save(strip, out / "flight.jpg")
 
-    steps = round((ZOOMS[-1] - 2.5) / FLIGHT_STEP)
+    steps = round((ZOOMS[-1] - GLOBE_ZOOM) / FLIGHT_STEP)
     frames = []
     for step in range(steps + 1):
-        zoom = 2.5 + step * FLIGHT_STEP
+        zoom = GLOBE_ZOOM + step * FLIGHT_STEP
         frame = camera.shot(shot_name(world, place, zoom, "flight"), link(world, place, zoom), FLIGHT).copy()
         text = f"z{zoom:.1f}  {gsd_text(zoom, place.latitude)}"
         ImageDraw.Draw(frame).text((8, FLIGHT[1] - 24), text, "white", font(15), stroke_width=1, stroke_fill="black")
