@@ -477,7 +477,6 @@ BAD_REQUESTS = [
     ("/worlds/planet/statistics?histogram_bins=1000000000", 422, ["histogram_bins", "1024"]),
     ("/worlds/planet/statistics?histogram_range=5,1", 422, ["histogram_range", "5.0"]),
     ("/worlds/planet/statistics?p=200", 422, ["200", "0 to 100"]),
-    ("/worlds/planet/bbox/7,46,7.1,46.1/20x30.tif?expression=18", 400, ["'18'"]),
     ("/worlds/planet/tiles/WebMercatorQuad?maxzoom=99", 422, ["maxzoom is '99'", "18"]),
     ("/worlds/planet/WMTSCapabilities.xml?zooms=*::0,999999999", 422, ["zooms", "999999999"]),
     ("/worlds?limit=0", 422, ["limit is '0'", "1"]),
@@ -497,6 +496,14 @@ def test_bad_requests_say_what_was_wrong_and_what_is_allowed(
     for word in words:
         assert word in detail
     assert engine.generated == 0
+
+
+@pytest.mark.parametrize("expression", ["18", "sum(b1)", "b1+", "b1;18"])
+def test_an_expression_must_give_a_value_for_each_pixel(client: TestClient, expression: str) -> None:
+    for path in ("bbox/7,46,7.1,46.1/20x30.tif", "tiles/WebMercatorQuad/3/1/2.png"):
+        answer = client.get(f"/worlds/planet/{path}", params={"expression": expression})
+        assert answer.status_code == 400, answer.text
+        assert expression in answer.json()["detail"]
 
 
 BAD_WORLDS: list[tuple[Any, list[str]]] = [

@@ -58,26 +58,6 @@ def test_64_clients_of_one_cold_tile_cause_each_window_to_be_computed_once(weigh
 
 
 @pytest.mark.usefixtures("ripples")
-def test_neighbours_asked_for_together_share_their_parents(weights: Path) -> None:
-    engine = open_tiny(weights)
-    tiles = [(x, y) for x in (528, 529) for y in (360, 361)]
-    with running(engine) as base, ThreadPoolExecutor(4) as clients:
-
-        def get(tile: tuple[int, int]) -> httpx.Response:
-            x, y = tile
-            return httpx.get(f"{base}/worlds/planet/tiles/WebMercatorQuad/10/{x}/{y}.png?seed=7", timeout=120)
-
-        assert {answer.status_code for answer in clients.map(get, tiles)} == {200}
-        together = engine.activity().done
-
-    alone = open_tiny(weights)
-    for x, y in tiles:
-        alone.tile(WORLD, 10, x, y)
-    assert together == alone.activity().done
-    alone.close()
-
-
-@pytest.mark.usefixtures("ripples")
 def test_a_restarted_server_answers_from_its_cache_with_the_same_tag_and_bytes(weights: Path, tmp_path: Path) -> None:
     engines: list[Engine] = []
     answers = []

@@ -534,7 +534,7 @@ def _calculate(bands: _Bands, expression: str) -> _Bands:
     """Band arithmetic; what rio-tiler trips over is an expression that makes no sense."""
     try:
         result = bands.apply_expression(expression)
-    except (IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (InvalidExpression, IndexError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise InvalidExpression(f"expression {expression!r} cannot be computed: {error}") from error
     if result.array.ndim != bands.array.ndim or result.array.shape[1:] != bands.array.shape[1:]:
         raise InvalidExpression(f"expression {expression!r} gives no value for each pixel; use b1, b2 or b3 in it")
