@@ -53,8 +53,8 @@ class Settings:
     sigma: float = 5.0
     chain_share: float = 0.5
     small_share: float = 0.2
-    generator_rate: float = 1.5e-4
-    discriminator_rate: float = 4e-4
+    generator_rate: float = 1e-4
+    discriminator_rate: float = 1e-3
     warm_up: int = 400
     truth_weight: float = 2.0
     ema_half_life: int = 2_000
@@ -197,6 +197,12 @@ def train(
         generator_optimiser.load_state_dict(resumed["generator_optimiser"])
         judge_optimiser.load_state_dict(resumed["judge_optimiser"])
         step, images, seconds = resumed["step"], resumed["images"], resumed["seconds"]
+    for optimiser, rate in (
+        (generator_optimiser, settings.generator_rate),
+        (judge_optimiser, settings.discriminator_rate),
+    ):
+        for group in optimiser.param_groups:
+            group["lr"] = rate
 
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
