@@ -31,6 +31,7 @@ OUTPUTS = 4 * COVERS
 """For each cover the logarithm of its likelihood, up to a constant, then its red, green and blue, 0 .. 1."""
 CONTRAST = 2.5
 """How sharply one cover gives way to another."""
+_BLOCK = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ def features(
         np.arcsinh(of(ground.detail_far[part]) * 4),
         np.arcsinh(of(ground.rough[part]) * 8),
         np.arcsinh(of(slope_to_light(ground.height, first, rows)) * 30),
-        # Below a half, all that the network knows is that this is a coast.
-        np.clip(2 * of(ground.coast[part]) - 1, 0, None),
+        # The pixels on the very shore are too mixed to learn from: they count as those just behind them.
+        np.clip(2 * of(ground.coast[part]) - 1, 0.5, None),
     )
     result = np.empty((height.size, FEATURES), dtype=np.float32)
     for k, column in enumerate(columns):
@@ -135,27 +136,40 @@ class ColourModel:
         Returns:
             (count, 3), 0 .. 255 but not clipped.
         """
-        x = inputs
+        count = len(inputs)
+        x = np.concatenate([inputs, np.zeros((-count % _BLOCK, FEATURES), dtype=np.float32)])
         for layer in (0, 1, 2):
-            x = x @ self.tensors[f"layers.{layer}.weight"].T
+            x = _product(x, self.tensors[f"layers.{layer}.weight"].T)
             x += self.tensors[f"layers.{layer}.bias"]
             if layer < 2:
                 np.maximum(x, 0, out=x)
+        chance = np.concatenate([chance, np.zeros((len(x) - count, COVERS), dtype=np.float32)])
         likelihood = x[:, :COVERS]
         score = np.float32(CONTRAST) * (likelihood + chance)
         score -= score.max(1, keepdims=True)
         weight = np.exp(score, out=score)
         weight /= weight.sum(1, keepdims=True)
         # The winners' own variation: one lower triangular matrix for each pixel.
-        factor = weight @ self.tensors["spread"].reshape(COVERS, 9)
-        result = np.empty((len(x), 3), dtype=np.float32)
+        factor = _product(weight, self.tensors["spread"].reshape(COVERS, 9))[:count]
+        weight, x = weight[:count], x[:count]
+        result = np.empty((count, 3), dtype=np.float32)
         for k in range(3):
             total = factor[:, 3 * k] * noise[:, 0]
             for j in range(1, k + 1):
                 total += factor[:, 3 * k + j] * noise[:, j]
-            total += np.einsum("nc,nc->n", weight, x[:, COVERS + k :: 3])
+            for cover in range(COVERS):
+                total += weight[:, cover] * x[:, COVERS + 3 * cover + k]
             result[:, k] = 255 * total
         return result
+
+
+def _product(left: Plane, right: Plane) -> Plane:
+    """Matrix product (n, k) by (k, m), n a multiple of _BLOCK, in the same bytes on any number of BLAS threads.
+
+    A BLAS library cuts large products among its threads, and the last bits depend on where it cuts. Blocks this
+    small it leaves to one thread.
+    """
+    return np.asarray(np.matmul(left.reshape(-1, _BLOCK, left.shape[1]), right)).reshape(-1, right.shape[1])
 
 
 @cache

@@ -27,7 +27,7 @@ _QUIET = np.array((0.5, 0.9, 1, 1, 1, 1, 1), dtype=np.float32)
 """Half of what varies from pixel to pixel in Blue Marble is JPEG's doing."""
 _COARSE_ONLY = np.array((0, 0, 1, 1, 1, 1, 1), dtype=np.float32)
 _SHADING, _SHADING_STEEPNESS = np.float32(0.16), np.float32(25)
-_FREEZING = np.float32(-18.5)
+_FREEZING = np.float32(-19.0)
 """Annual mean in degrees Celsius below which the sea keeps its ice in this simple climate."""
 _SEA_ICE = np.array((226, 234, 240), dtype=np.float32)
 

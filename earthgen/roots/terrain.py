@@ -170,9 +170,10 @@ def _plates(points: Plane, seed: int) -> tuple[Plane, Plane, Plane]:
     continental = np.where(rank < 0.5 * count, 1.0, -1.0) * (0.5 + 0.5 * draws[3072 : 3072 + count])
 
     flat = points.reshape(3, -1)
-    closeness = centres.astype(np.float32) @ flat
+    # Written out: a BLAS product's last bits would depend on its number of threads.
+    closeness = np.stack([sum(np.float32(centre[k]) * flat[k] for k in range(3)) for centre in centres])
     weights = np.exp((closeness - closeness.max(0)) * np.float32(9))
-    smooth_ground = (continental.astype(np.float32) @ weights) / weights.sum(0)
+    smooth_ground = (continental.astype(np.float32)[:, None] * weights).sum(0) / weights.sum(0)
     nearest = []
     every = np.arange(flat.shape[1])
     for _ in range(4):
