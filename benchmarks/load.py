@@ -1,10 +1,10 @@
 """Map-like load on a server of this machine: latency, tiles per second, hits, refusals, and the cost of a cached tile.
 
-    python -m benchmarks.load [--viewers 2] [--views 8] [--url http://127.0.0.1:8000]
+    python -m benchmarks.load [--viewers 2] [--views 8] [--seconds 120] [--url http://127.0.0.1:8000]
 
 Each viewer looks at one view after another: about twenty tiles over six connections, as a browser has
 them, and every second view moves on early and leaves its open requests. Places, zooms and moves come from
-a seed, the number of requests is fixed, and only this machine may be asked.
+a seed, the run ends after so many seconds or views, whichever is first, and only this machine may be asked.
 """
 
 from __future__ import annotations
@@ -78,14 +78,18 @@ async def look_around(base: str, seed: int, count: int, tally: Tally) -> None:
                 await asyncio.wait(tasks, timeout=0.5)
                 for task in tasks[::2]:
                     task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:
+                for task in tasks:
+                    task.cancel()
 
 
 async def fetch(client: httpx.AsyncClient, address: str, tally: Tally) -> None:
     """One tile; its outcome is HIT, MISS, DEDUP, left, or an HTTP status."""
     start = time.perf_counter()
     try:
-        answer = await client.get(f"/worlds/planet/tiles/WebMercatorQuad/{address}.webp?seed=7")
+        answer = await client.get(f"/worlds/earth/tiles/WebMercatorQuad/{address}.webp?seed=7")
     except asyncio.CancelledError:
         tally.outcomes["left"] += 1
         raise
@@ -96,8 +100,8 @@ async def fetch(client: httpx.AsyncClient, address: str, tally: Tally) -> None:
         tally.outcomes[str(answer.status_code)] += 1
 
 
-async def press(base: str, viewers: int, count: int) -> tuple[Tally, float, float]:
-    """All viewers at once; also the longest time that /healthz took meanwhile.
+async def press(base: str, viewers: int, count: int, limit_s: float) -> tuple[Tally, float, float]:
+    """All viewers at once, for at most `limit_s` seconds; also the longest time that /healthz took meanwhile.
 
     Returns:
         What happened, seconds in all, and seconds of the slowest answer of /healthz.
@@ -116,7 +120,11 @@ async def press(base: str, viewers: int, count: int) -> tuple[Tally, float, floa
 
     watcher = asyncio.create_task(watch())
     start = time.perf_counter()
-    await asyncio.gather(*(look_around(base, seed, count, tally) for seed in range(viewers)))
+    viewing = [asyncio.create_task(look_around(base, seed, count, tally)) for seed in range(viewers)]
+    _, late = await asyncio.wait(viewing, timeout=limit_s)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*viewing, return_exceptions=True)
     seconds = time.perf_counter() - start
     watcher.cancel()
     return tally, seconds, slowest
@@ -124,7 +132,7 @@ async def press(base: str, viewers: int, count: int) -> tuple[Tally, float, floa
 
 def cached_tile(base: str, repeats: int = 300) -> tuple[list[float], list[float]]:
     """Seconds of a tile that is ready: as the client sees them, and as the server's own clock does."""
-    address = "/worlds/planet/tiles/WebMercatorQuad/10/530/360.png?seed=7"
+    address = "/worlds/earth/tiles/WebMercatorQuad/10/530/360.png?seed=7"
     seen, own = [], []
     with httpx.Client(base_url=base, timeout=TIMEOUT_S) as client:
         client.get(address).raise_for_status()
@@ -175,11 +183,13 @@ def report(name: str, seconds: list[float]) -> None:
         typer.echo(f"{name:<34} p50 {p50:9.1f} ms   p95 {p95:9.1f} ms   least {min(seconds) * 1000:9.1f} ms")
 
 
-def measure(base: str, viewers: int, count: int) -> None:
+def measure(base: str, viewers: int, count: int, limit_s: float) -> None:
     """Run the load and print what came of it."""
-    tally, seconds, slowest = asyncio.run(press(base, viewers, count))
+    tally, seconds, slowest = asyncio.run(press(base, viewers, count, limit_s))
     answered = len(tally.seconds)
-    typer.echo(f"{viewers} viewers, {count} views each: {sum(tally.outcomes.values())} requests in {seconds:.1f} s")
+    typer.echo(
+        f"{viewers} viewers, up to {count} views each: {sum(tally.outcomes.values())} requests in {seconds:.1f} s"
+    )
     typer.echo("outcomes                           " + "  ".join(f"{k} {n}" for k, n in tally.outcomes.most_common()))
     typer.echo(f"tiles per second                   {answered / seconds:.1f}")
     if answered:
@@ -195,6 +205,7 @@ def measure(base: str, viewers: int, count: int) -> None:
 def main(
     viewers: Annotated[int, typer.Option(min=1, max=32, help="Viewers at a time.")] = 2,
     views: Annotated[int, typer.Option(min=1, max=200, help="Views that each looks at, 20 tiles each.")] = 8,
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="Seconds after which the viewers stop.")] = 120,
     url: Annotated[
         str | None, typer.Option(help="A running server of this machine; by default one is started.")
     ] = None,
@@ -203,11 +214,11 @@ def main(
     """Put a bounded, map-like load on a server of this machine."""
     if url is None:
         with own_server(workers) as base:
-            measure(base, viewers, views)
+            measure(base, viewers, views, seconds)
         return
     if urlsplit(url).hostname not in LOOPBACK:
         raise typer.BadParameter(f"{url} is not this machine; allowed hosts: {', '.join(LOOPBACK)}")
-    measure(url.rstrip("/"), viewers, views)
+    measure(url.rstrip("/"), viewers, views, seconds)
 
 
 if __name__ == "__main__":
