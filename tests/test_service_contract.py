@@ -419,6 +419,9 @@ def test_other_pages_may_read_tiles_but_not_register_worlds(client: TestClient) 
     assert "ETag" in answer.headers["access-control-expose-headers"]
     preflight = client.options("/worlds", headers=origin | {"Access-Control-Request-Method": "POST"})
     assert preflight.status_code == 400
+    # What a page may send without asking first is no JSON, and is not taken for it.
+    simple = client.post("/worlds", content=b'{"seed": 3}', headers=origin | {"Content-Type": "text/plain"})
+    assert simple.status_code == 422
 
 
 def test_images_are_not_compressed_again(client: TestClient) -> None:
