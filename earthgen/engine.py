@@ -32,6 +32,7 @@ from earthgen.pyramid import (
     LEVEL_ZOOMS,
     MAX_ZOOM,
     ROOT_ZOOM,
+    SCALE,
     TILE_SIZE,
     WINDOW_SIZE,
     Bounds,
@@ -118,7 +119,8 @@ class Engine:
         self.fingerprint = fingerprint
         self._step = step
         self._store = store
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="earthgen-window")
+        # Each thread that computes is told too: OpenMP keeps its thread count per thread.
+        self._pool = ThreadPoolExecutor(threads, "earthgen-window", torch.set_num_threads, (1,))
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._running: dict[str, Window] = {}
@@ -461,10 +463,11 @@ def _rows_within(box: Box) -> Box:
 
 
 def _mean(pixels: Pixels, factor: int) -> Pixels:
-    """The rounded mean of blocks of factor x factor pixels; sides are multiples of the factor."""
-    height, width, channels = pixels.shape
-    blocks = pixels.reshape(height // factor, factor, width // factor, factor, channels)
-    total = blocks.sum(axis=(1, 3), dtype=np.uint32)
+    """The rounded mean of blocks of factor x factor pixels; factor is a power of 2 that divides both sides."""
+    total = pixels.astype(np.uint16 if factor <= SCALE else np.uint32)
+    for _ in range(factor.bit_length() - 1):
+        total = total[::2] + total[1::2]
+        total = total[:, ::2] + total[:, 1::2]
     mean: Pixels = ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
     return mean
 
