@@ -11,10 +11,10 @@ import numpy.typing as npt
 from earthgen.roots import sea
 from earthgen.roots.climate import Climate, climate_of
 from earthgen.roots.colour import COVERS, Ground, features, load_model, slope_to_light
-from earthgen.roots.grid import Plane, SphereNoise, double, halve, row_latitude, unit_vectors, white_noise
+from earthgen.roots.grid import Plane, SphereNoise, double, halve, row_latitude, soften, unit_vectors, white_noise
 from earthgen.roots.terrain import COARSE, DOUBLINGS, Terrain, terrain
 
-_CODE_VERSION = 1
+_CODE_VERSION = 2
 """Raise by one with every change that changes a planet's bytes."""
 
 _BAND = 32
@@ -112,6 +112,7 @@ def _chance(seed: int, size: int) -> list[Plane]:
         for octave, amplitude in enumerate(_CHANCE_OCTAVES):
             plane = double(plane) if octave else plane
             plane += np.float32(amplitude) * white_noise(seed, _CHANCE + 8 * cover + octave, plane.shape[0])
+        plane = soften(plane)
         plane *= np.float32(1 / plane.std())
         # The normal deviate's place among normal deviates, as a Gumbel deviate (logistic approximation).
         planes.append(-np.log(np.log1p(np.exp(np.float32(-1.702) * plane))))

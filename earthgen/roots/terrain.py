@@ -19,6 +19,7 @@ from earthgen.roots.grid import (
     double,
     row_area,
     row_spacing_km,
+    soften,
     uniform,
     unit_vectors,
     white_noise,
@@ -230,7 +231,7 @@ def _carve(crust: _Crust, seed: int, doublings: int) -> tuple[Plane, Plane]:
             # Chains run along the border that raised them, bent by the relief.
             chains = np.cos(border * np.float32(2 * np.pi / _FOLD_RADIANS) + 5 * relief)
             mountain = mountain * (1 + np.float32(0.28) * chains)
-        noise = double(white_noise(seed, _FINE + 20 + doubling, level.shape[0] // 2)) * np.float32(1.7)
+        noise = soften(white_noise(seed, _FINE + 20 + doubling, level.shape[0]))
         wavelength = 4 * spacing
         relief += (wavelength / 700.0) ** _ROUGHNESS * noise
         ridges += _ridge_amplitude(wavelength) * _ridge(noise)

@@ -26,6 +26,10 @@ from training.roots.sources import SIZE, Floats, picture, to_mercator
 
 OUTPUT = Path(__file__).parents[2] / "earthgen" / "roots" / "earth.jpg"
 
+_PAD = 16
+_NICK = (slice(2549, 2557), slice(-4, None))
+"""Rows and columns of a dark nick in the source, at 180 degrees on the Ross Ice Shelf."""
+
 # Blue Marble level -> root level for red, green and blue; anchored on rain forest (22, 35, 9), boreal forest
 # (42, 49, 24), European and American farmland (49, 60, 24) and (58, 66, 33), the Australian desert (109, 68, 39),
 # the Sahara (182, 154, 119) and ice (253, 253, 253).
@@ -36,22 +40,29 @@ TONE_CURVES: tuple[tuple[tuple[float, float], ...], ...] = (
 )
 
 
-def matte(source: Floats) -> tuple[Floats, Floats, Floats]:
+def matte(source: Floats, relief: Floats) -> tuple[Floats, Floats, Floats]:
     """Separate Blue Marble into land and water.
 
     Args:
         source: (h, w, 3) Blue Marble.
+        relief: (h, w, 3) ETOPO1, which tells islands from dark spots in the source's polar seas.
 
     Returns:
         The share of land (h, w), 0 .. 1; the land's own colour (h, w, 3) with the water mixed out of coast pixels;
         and the water's departure from the colours of the painted sea floor (h, w, 3), 0 where there is none.
     """
+    source = source.copy()
+    source[_NICK] = source[_NICK[0], :1]
+    # Some columns from the other side, so that nothing ends at 180 degrees.
+    source, relief = (np.pad(image, ((0, 0), (_PAD, _PAD), (0, 0)), mode="wrap") for image in (source, relief))
     red, blue = source[..., 0], source[..., 2]
     # Painted sea floor and black lakes are bluer than any land; snow is bluish too, but bright in red.
     blueness = blue - 1.12 * red
     certain_water = (blueness > 8) & (red < 120)
     certain_land = blueness < 1
     certain_water |= (source.max(-1) < 26) & (blue >= red)
+    spots = _polar_spots(source, relief, ~certain_water)
+    certain_water |= spots
     certain_land &= ~certain_water
     # Take the certainty off at the border, where pixels are mixtures.
     core_water = ndimage.binary_erosion(certain_water, np.ones((3, 3)))
@@ -79,7 +90,23 @@ def matte(source: Floats) -> tuple[Floats, Floats, Floats]:
     departure *= np.clip((52 - latitude) / 4, 0, 1)[:, None, None]
     offshore = ndimage.distance_transform_edt(~core_land)
     departure *= np.clip((22 - offshore) / 6, 0, 1)[..., None]
-    return share.astype(np.float32), land.astype(np.float32), departure.astype(np.float32)
+    share[spots] = 0
+    inner = slice(_PAD, -_PAD)
+    share, land, departure = (plane[:, inner].astype(np.float32) for plane in (share, land, departure))
+    return share, land, departure
+
+
+def _polar_spots(source: Floats, relief: Floats, land: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Small dark patches of apparent land beyond 60 degrees where ETOPO1 has sea: shadows of the painted floor."""
+    labels, count = ndimage.label(land)
+    every = np.arange(count + 1)
+    rows = np.broadcast_to(np.arange(source.shape[0])[:, None], land.shape)
+    latitude = np.abs(90 - (ndimage.mean(rows, labels, every) + 0.5) * 180 / source.shape[0])
+    at_sea = ndimage.mean(relief[..., 2] > relief[..., 0] + 12, labels, every)
+    bright = ndimage.mean(source.max(-1), labels, every)
+    spot = (np.bincount(labels.ravel(), minlength=count + 1) < 150) & (latitude > 60) & (at_sea > 0.7) & (bright < 95)
+    spot[0] = False
+    return np.asarray(spot[labels])
 
 
 def sea(share: Floats, shallow: Floats) -> Floats:
@@ -145,9 +172,10 @@ def shallows(relief: Floats) -> Floats:
 
 def make() -> npt.NDArray[np.uint8]:
     """The graded Earth, uint8 (SIZE, SIZE, 3)."""
-    share, land, departure = matte(picture("bmng"))
+    relief = picture("etopo1")
+    share, land, departure = matte(picture("bmng"), relief)
     planes = np.concatenate(
-        [share[..., None], grade_land(land) * share[..., None], departure, shallows(picture("etopo1"))[..., None]], -1
+        [share[..., None], grade_land(land) * share[..., None], departure, shallows(relief)[..., None]], -1
     )
     warped = to_mercator(planes)
     share, weighted_land, departure = warped[..., 0], warped[..., 1:4], warped[..., 4:7]
@@ -157,7 +185,19 @@ def make() -> npt.NDArray[np.uint8]:
     coral = np.clip(np.stack([smooth(departure[..., k], 0.8) for k in range(3)], -1), 0, None)
     water = sea(share, np.clip(warped[..., 7], 0, 1)) + np.array((0.55, 0.7, 0.6), np.float32) * coral
     picture_out = share[..., None] * land + (1 - share[..., None]) * water
-    return np.asarray(np.clip(np.rint(picture_out), 0, 255), dtype=np.uint8)
+    return np.asarray(np.clip(np.rint(_close_seam(picture_out)), 0, 255), dtype=np.uint8)
+
+
+def _close_seam(picture_in: Floats) -> Floats:
+    """The picture without the source's own faint step across 180 degrees: half of it is faded out on each side."""
+    slope = (picture_in[:, 1] - picture_in[:, 0] + picture_in[:, -1] - picture_in[:, -2]) / 2
+    excess = np.clip(picture_in[:, 0] - picture_in[:, -1] - slope, -8, 8)
+    excess = ndimage.gaussian_filter1d(excess, 1.5, axis=0)[:, None]
+    ramp = (0.5 * (1 - np.arange(16) / 16))[None, :, None].astype(np.float32)
+    result = picture_in.copy()
+    result[:, :16] -= ramp * excess
+    result[:, -16:] += ramp[:, ::-1] * excess
+    return result
 
 
 def _local_mean(source: Floats, mask: npt.NDArray[np.bool_]) -> Floats:

@@ -1,6 +1,6 @@
 """Make `earthgen/roots/planet.safetensors`: what planets learn from the Earth.
 
-    python -m training.roots.planet [--output PATH] [--steps 6000]
+    python -m training.roots.planet [--output PATH] [--steps 8000]
 
 The Earth's relief (ETOPO1) gives its hypsometry and, through the same simple climate that planets use, the inputs
 of a small network; the graded Blue Marble gives the colours it has to predict. The network is a mixture density
@@ -36,8 +36,9 @@ COVER_COLOURS = ((54, 77, 49), (95, 105, 70), (195, 170, 132), (150, 108, 76), (
 
 def earth_planes() -> tuple[Plane, Plane, npt.NDArray[np.uint8]]:
     """The Earth in Web Mercator: share of land, height in kilometres, colours."""
-    share, _, _ = earth.matte(picture("bmng"))
-    metres = elevation(picture("etopo1"), share > 0.5)
+    relief = picture("etopo1")
+    share, _, _ = earth.matte(picture("bmng"), relief)
+    metres = elevation(relief, share > 0.5)
     planes = to_mercator(np.stack([share, np.clip(metres, 0, None) * share], -1))
     land, height = (np.asarray(planes[..., k], dtype=np.float32) for k in range(2))
     return np.clip(land, 0, 1), np.clip(height, 0, None) / np.float32(1000), earth.make()
@@ -171,7 +172,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Learn the planets' colours and hypsometry from the Earth.")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=8000)
     arguments = parser.parse_args()
 
     land, height, colours = earth_planes()
