@@ -122,8 +122,9 @@ def quantise(image: torch.Tensor, parent: npt.NDArray[np.uint8]) -> npt.NDArray[
     """Round an image to bytes whose 4x4 blocks average to exactly the parent's bytes.
 
     Detail that would go too near the ends of 0..255 is scaled down within its block, which keeps the
-    mean: a saturated parent could have no detail at all on any level below. Then every value is rounded down and the largest remainders (ties: first in reading order) are rounded up
-    until the block's sum is 16 times the parent.
+    mean: a saturated parent could have no detail at all on any level below. Then every value is rounded
+    down, and the largest remainders (ties: first in reading order) are rounded up until the block's sum is
+    16 times the parent.
 
     Args:
         image: (1, 3, 4h, 4w) in [-1, 1], with block means equal to the parent up to float error.

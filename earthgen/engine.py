@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,8 @@ MAX_REQUEST_PIXELS = 1 << 26
 """Pixels that one call may ask for: 8192 x 8192. Larger regions are written window by window."""
 WEB_MERCATOR = CRS.from_epsg(3857)
 
+_KEPT_ROOTS = 2
+"""Roots kept in memory as they are: 67 MB each, means included."""
 _CANCEL_POLL_SECONDS = 0.05
 
 
@@ -127,7 +129,7 @@ class Engine:
         self._done = 0
         self._seconds_per_window = 0.0
         self._roots: dict[str, list[Pixels]] = {}
-        self._root_lock = threading.Lock()
+        self._root_gates: dict[str, threading.Lock] = {}
         self._closed = False
 
     @classmethod
@@ -270,7 +272,8 @@ class Engine:
         self._check(world, box)
         level = _level_box(box)
         if level.zoom == ROOT_ZOOM:
-            return True
+            root_id = open_root(world).id
+            return root_id in self._roots or self._store.get(_root_key(root_id)) is not None
         return all(self._store.get(self._key(world, window)) is not None for window in windows_of(level))
 
     def activity(self) -> Activity:
@@ -307,20 +310,29 @@ class Engine:
         return f"{stream}/{window.zoom}/{window.row >> 5}-{window.column >> 5}/{window.row}-{window.column}"
 
     def _root(self, world: World) -> list[Pixels]:
-        """The root and its exact means: zooms 4, 3, 2, 1, 0."""
+        """The root and its exact means: zooms 4, 3, 2, 1, 0.
+
+        A planet takes seconds to make; worlds with other roots do not wait for it.
+        """
         root = open_root(world)
-        with self._root_lock:
+        with self._lock:
+            levels = self._roots.get(root.id)
+            gate = self._root_gates.setdefault(root.id, threading.Lock())
+        if levels is not None:
+            return levels
+        with gate:
             levels = self._roots.get(root.id)
             if levels is None:
                 size = world_size(ROOT_ZOOM)
                 whole = self._store.get_or_compute(
-                    f"roots/{root.id}", lambda: root.pixels(Box(ROOT_ZOOM, 0, 0, size, size))
+                    _root_key(root.id), lambda: root.pixels(Box(ROOT_ZOOM, 0, 0, size, size))
                 )
                 levels = [whole] + [_mean(whole, 2**zooms) for zooms in range(1, ROOT_ZOOM + 1)]
-                # Two roots are kept: more would be 60 MB each.
-                while len(self._roots) >= 2:
-                    del self._roots[next(iter(self._roots))]
-                self._roots[root.id] = levels
+                with self._lock:
+                    while len(self._roots) >= _KEPT_ROOTS:
+                        forgotten = next(iter(self._roots))
+                        del self._roots[forgotten], self._root_gates[forgotten]
+                    self._roots[root.id] = levels
             return levels
 
     def _level_pixels(self, world: World, box: Box, cancelled: Cancelled | None) -> Pixels:
@@ -365,11 +377,11 @@ class Engine:
                 )
                 for future in finished:
                     key, window = waiting.pop(future)
-                    self._leave_job(key)
+                    self._leave_job(key, future)
                     done[window] = future.result()
         finally:
-            for key, _ in waiting.values():
-                self._leave_job(key)
+            for future, (key, _) in waiting.items():
+                self._leave_job(key, future)
         return done
 
     def _join_job(self, key: str, world: World, window: Window, have: dict[Window, Pixels]) -> Future[Pixels]:
@@ -383,12 +395,12 @@ class Engine:
             job.waiters += 1
             return job.future
 
-    def _leave_job(self, key: str) -> None:
+    def _leave_job(self, key: str, future: Future[Pixels]) -> None:
         """One request waits no longer; the last one to leave takes a job that has not begun off the queue."""
         with self._lock:
             job = self._jobs.get(key)
-            if job is None:
-                return  # Finished: `_run` has taken it out.
+            if job is None or job.future is not future:
+                return  # Finished: `_run` has taken it out, and another request may have put a new one there.
             job.waiters -= 1
             if job.waiters == 0 and job.future.cancel():
                 del self._jobs[key]
@@ -439,6 +451,10 @@ def box_transform(box: Box) -> Affine:
     return Affine(gsd, 0.0, left, 0.0, -gsd, top)
 
 
+def _root_key(root_id: str) -> str:
+    return f"roots/{root_id}"
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -464,7 +480,7 @@ def _rows_within(box: Box) -> Box:
 
 def _mean(pixels: Pixels, factor: int) -> Pixels:
     """The rounded mean of blocks of factor x factor pixels; factor is a power of 2 that divides both sides."""
-    total = pixels.astype(np.uint16 if factor <= SCALE else np.uint32)
+    total: npt.NDArray[Any] = pixels.astype(np.uint16 if factor <= SCALE else np.uint32)
     for _ in range(factor.bit_length() - 1):
         total = total[::2] + total[1::2]
         total = total[:, ::2] + total[:, 1::2]

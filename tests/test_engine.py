@@ -203,6 +203,7 @@ def test_is_ready_tells_whether_anything_is_left_to_generate(weights: Path) -> N
         engine.pixels(WORLD, box)
         assert engine.is_ready(WORLD, box)
         assert engine.is_ready(WORLD, Box(3, 0, 0, 10, 10))
+        assert not engine.is_ready(World(seed=8), Box(3, 0, 0, 10, 10)), "another root, not made yet"
 
 
 def test_activity_counts_windows(weights: Path) -> None:
