@@ -25,6 +25,9 @@ from torch import nn
 from earthgen.detail import COEFFICIENTS, DETAIL_CHANNELS, local_contrast, smooth_detail
 from earthgen.sampler import karras_sigmas
 
+_WATER_BLUENESS = 0.3
+"""Blue minus red of a parent, in [-1, 1] units, that is half land and half open water."""
+_WATER_SOFTNESS = 0.05
 ALIGNMENT = 4
 """Positions to which a window's corner must be aligned: two halvings of the resolution."""
 
@@ -133,6 +136,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         detail_std: 45 standard deviations, one a detail channel; see `detail_scale`.
         contrast: how strong detail is where a parent is busy: (log2 of a GSD, offset, slope) rows in
             rising order of GSD; see `detail_scale`.
+        water_calm: how much fainter detail is over open water, as a power of e; see `detail_scale`.
         sigmas: falling noise levels, ending in 0, at which the weights are to be sampled.
         margin: positions at each side of a window whose values depend visibly on where the window was
             cut; measured, see the weights' card. A multiple of ALIGNMENT.
@@ -148,6 +152,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         embedding: int = 192,
         detail_std: tuple[float, ...] = (1.0,) * DETAIL_CHANNELS,
         contrast: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),),
+        water_calm: float = 0.0,
         sigmas: tuple[float, ...] = karras_sigmas(6),
         margin: int = 8,
     ) -> None:
@@ -173,6 +178,8 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         about exp(offset + slope * local contrast), with numbers that depend on the ground sampling
         distance. Divided by that and by `detail_std`, it has about unit variance everywhere, so that the
         network need not learn amplitudes and flat ground is not left with the noise of busy ground.
+        Where the parent is as blue as open water, detail is fainter by exp(-water_calm): a chain that
+        feeds on its own contrast would raise waves of land's strength from nothing.
 
         Args:
             parent: (b, 3, h, w) in [-1, 1].
@@ -182,7 +189,9 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
             (b, 45, h, w), in [-1, 1] units.
         """
         offset, slope = self._contrast_at(log2_gsd)
-        strength = (offset + slope * local_contrast(parent)).clamp(-4.0, 1.5).exp()
+        water = torch.sigmoid((parent[:, 2:] - parent[:, :1] - _WATER_BLUENESS) / _WATER_SOFTNESS)
+        logarithm = offset + slope * local_contrast(parent) - self.config["water_calm"] * water
+        strength = logarithm.clamp(-5.0, 1.5).exp()
         std = torch.tensor(self.config["detail_std"]).to(parent)
         return std[None, :, None, None] * strength
 

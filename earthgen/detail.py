@@ -31,7 +31,9 @@ DETAIL_CHANNELS = 3 * COEFFICIENTS
 """Channels of a detail tensor: colour axis major (lightness, red-blue, green-magenta), then DCT order."""
 
 
+# The constants below are made once, by whoever comes first: outside inference mode, so that training can use them too.
 @cache
+@torch.inference_mode(False)
 def _colour_axes() -> torch.Tensor:
     """Orthonormal rows: lightness, red minus blue, magenta minus green; shape (3, 3)."""
     axes = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
@@ -40,6 +42,7 @@ def _colour_axes() -> torch.Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def _block_basis() -> torch.Tensor:
     """Orthonormal 2-D DCT-II basis images; shape (16, 4, 4), the constant one first."""
     n = torch.arange(SCALE, dtype=torch.float64)
@@ -49,6 +52,7 @@ def _block_basis() -> torch.Tensor:
 
 
 @cache
+@torch.inference_mode(False)
 def _smooth_kernel() -> torch.Tensor:
     """Convolution kernel from a parent to the detail of its bicubic up-sampling; shape (15, 1, 5, 5).
 

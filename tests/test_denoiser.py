@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,7 @@ def test_busy_parents_call_for_more_detail_by_the_configured_line() -> None:
     busy = local_contrast(parent)
     for log2_gsd, offset, slope in ((-1.0, 1.0, 0.5), (2.0, 2.0, 0.75), (9.0, 3.0, 1.0)):
         scale = net.detail_scale(parent, torch.full((1, 16), log2_gsd))
-        expected = 0.5 * (offset + slope * busy).clamp(-4, 1.5).exp()
+        expected = 0.5 * (offset + slope * busy).clamp(-5, 1.5).exp()
         assert torch.allclose(scale, expected.expand_as(scale), rtol=1e-4)
 
 
@@ -144,3 +145,15 @@ def test_it_can_learn_a_handful_of_samples() -> None:
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.8 * losses[0]
+
+
+@torch.no_grad()
+def test_detail_is_fainter_over_open_water_and_only_there() -> None:
+    net = DetailDenoiser(channels=(8, 8, 8), blocks=(1, 1, 1, 1, 1), embedding=8, water_calm=2.0)
+    grain = 0.05 * torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    scales = {}
+    for name, colour in (("sea", (17, 46, 78)), ("forest", (53, 75, 47)), ("snow", (239, 244, 249))):
+        parent = torch.tensor(colour)[None, :, None, None] / 127.5 - 1 + grain
+        scales[name] = float(net.detail_scale(parent, torch.zeros(1, 16)).mean())
+    assert scales["sea"] == pytest.approx(math.exp(-2) * scales["forest"], rel=0.1)
+    assert scales["snow"] == pytest.approx(scales["forest"], rel=0.1)

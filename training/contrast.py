@@ -41,6 +41,6 @@ def measure_detail(sampler: CropSampler, crops: int = 256) -> tuple[tuple[float,
         slope = float(((x - x.mean()) * (y - y.mean())).mean() / x.var(correction=0))
         offset = float(y.mean()) - slope * float(x.mean())
         rows.append((round(math.log2(BAND_GSDS[band]), 4), round(offset, 4), round(slope, 4)))
-        unit = detail / (offset + slope * busy).clamp(-4.0, 1.5).exp()
+        unit = detail / (offset + slope * busy).clamp(-5.0, 1.5).exp()
         unit_squares += unit.square().clamp(max=16 * float(unit.square().mean())).mean(dim=(0, 2, 3)) / len(bands)
     return tuple(round(float(value), 5) for value in unit_squares.sqrt()), tuple(rows)
