@@ -2,9 +2,10 @@
 
     python -m benchmarks.seams
 
-Window borders lie between 4x4 blocks of children, so the fair comparison is with the other borders
-between blocks. A second column tells whether the blocks themselves show: the gradient between blocks
-over the gradient inside them. Both should be 1.00.
+The network halves its resolution twice, on a lattice of 16 pixels that window borders are part of, so the fair
+comparison for a window border is with the other lines of every 32 pixels. Two more columns tell whether that
+lattice shows, beside the other borders of 4x4 blocks, and whether the blocks show, beside their insides.
+All should be 1.00.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import typer
 
 from earthgen import Engine, World
 from earthgen.pyramid import MAX_ZOOM, ROOT_ZOOM, SCALE, WINDOW_SIZE, Box, point_pixel
+
+LATTICE = 32
+"""Pixels between the lines that window borders are compared with."""
 
 PLACES: tuple[tuple[str, float, float], ...] = (
     ("Lisbon coast", -9.2, 38.7),
@@ -32,23 +37,19 @@ PLACES: tuple[tuple[str, float, float], ...] = (
 )
 
 
-def gradients(engine: Engine, world: World, longitude: float, latitude: float, zoom: int) -> tuple[float, float, float]:
-    """Mean absolute difference of neighbours across window borders, across other block borders, inside blocks."""
-    row, column = point_pixel(longitude, latitude, zoom)
-    side = 2 * WINDOW_SIZE
-    box = Box(
-        zoom,
-        row // WINDOW_SIZE * WINDOW_SIZE - WINDOW_SIZE // 2,
-        column // WINDOW_SIZE * WINDOW_SIZE - WINDOW_SIZE // 2,
-        side,
-        side,
+def gradients(engine: Engine, world: World, longitude: float, latitude: float, zoom: int) -> npt.NDArray[np.float64]:
+    """Mean gradient across window borders, lattice lines, other block borders, and inside blocks; (4,)."""
+    row, column = (
+        value // WINDOW_SIZE * WINDOW_SIZE - WINDOW_SIZE // 2 for value in point_pixel(longitude, latitude, zoom)
     )
-    pixels = engine.pixels(world, box).astype(np.float64)
+    side = 4 * WINDOW_SIZE
+    pixels = engine.pixels(world, Box(zoom, row, column, side, side)).astype(np.float64)
     across = np.abs(np.diff(pixels, axis=1)).mean(axis=(0, 2)) + np.abs(np.diff(pixels, axis=0)).mean(axis=(1, 2))
-    after = np.arange(1, side)
-    window = (after + box.column) % WINDOW_SIZE == 0
-    block = ((after + box.column) % SCALE == 0) & ~window
-    return float(across[window].mean()), float(across[block].mean()), float(across[~window & ~block].mean())
+    position = np.arange(1, side) - WINDOW_SIZE // 2
+    kinds = [position % size == 0 for size in (WINDOW_SIZE, LATTICE, SCALE, 1)]
+    return np.array(
+        [across[kind & ~coarser].mean() for coarser, kind in zip([kinds[0] & False, *kinds], kinds, strict=False)]
+    )
 
 
 def main(
@@ -56,13 +57,14 @@ def main(
     cache: Annotated[Path | None, typer.Option(help="cache folder")] = None,
     root: Annotated[str, typer.Option(help="earth or planet")] = "earth",
 ) -> None:
-    """Print both ratios for each level, over ten places."""
+    """Print the ratios for each level, summed over ten places."""
     world = World.from_dict({"root": root, "seed": 7})
-    typer.echo("| zoom | window border / other block border | block border / inside a block |\n|---|---|---|")
+    typer.echo("| zoom | window border / lattice | lattice / other block border | block border / inside |")
+    typer.echo("|---|---|---|---|")
     with Engine.open(weights, cache) as engine:
         for zoom in range(ROOT_ZOOM + 2, MAX_ZOOM + 1, 2):
-            sums = np.sum([gradients(engine, world, *place[1:], zoom) for place in PLACES], axis=0)
-            typer.echo(f"| {zoom} | {sums[0] / sums[1]:.3f} | {sums[1] / sums[2]:.3f} |")
+            window, lattice, block, inside = sum(gradients(engine, world, *place[1:], zoom) for place in PLACES)
+            typer.echo(f"| {zoom} | {window / lattice:.3f} | {lattice / block:.3f} | {block / inside:.3f} |")
 
 
 if __name__ == "__main__":
