@@ -141,7 +141,9 @@ def test_ten_steps_are_five_stop_resume_five(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 def test_the_adversarial_tail_resumes_and_samples_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "imagery").mkdir()
-    monkeypatch.setattr(training.adversarial, "read_levels", scenes)
+    # A chain runs through three bands that follow each other.
+    chain = [Level("e", "e/chain", 9.6, scene(3, 256))]
+    monkeypatch.setattr(training.adversarial, "read_levels", lambda folder, split: scenes(folder, split) + chain)
     settings = training.adversarial.Settings(batch=1, warm_up=2)
     init = save_tiny_weights(tmp_path / "init")
 

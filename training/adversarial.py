@@ -140,6 +140,10 @@ def chain_pairs(
     shows as pairs that no real place has.
     """
     bands = [band for band in chains.bands if band - CHAIN_LEVELS + 1 in chains.bands]
+    if not bands:
+        raise ValueError(
+            f"a chain needs {CHAIN_LEVELS} bands that follow each other; there are crops in {chains.bands}"
+        )
     first = bands[int(torch.randint(len(bands), (), generator=random))]
     real_pairs = [
         real_pair(chains.draw(step * CHAIN_LEVELS + level, count, first - level), random)
