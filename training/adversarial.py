@@ -217,7 +217,7 @@ def train(
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         kind = float(torch.rand((), generator=random))
         if kind < settings.chain_share:
-            real_pairs, fake_pairs = chain_pairs(generator, chains, step, settings.batch // 2, random)
+            real_pairs, fake_pairs = chain_pairs(generator, chains, step, max(1, settings.batch // 2), random)
         else:
             is_small = kind > 1 - settings.small_share
             count = settings.batch * (4 if is_small else 1)
