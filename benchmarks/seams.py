@@ -63,7 +63,8 @@ def main(
     typer.echo("|---|---|---|---|")
     with Engine.open(weights, cache) as engine:
         for zoom in range(ROOT_ZOOM + 2, MAX_ZOOM + 1, 2):
-            window, lattice, block, inside = sum(gradients(engine, world, *place[1:], zoom) for place in PLACES)
+            table = np.array([gradients(engine, world, *place[1:], zoom) for place in PLACES])
+            window, lattice, block, inside = table.sum(axis=0)
             typer.echo(f"| {zoom} | {window / lattice:.3f} | {lattice / block:.3f} | {block / inside:.3f} |")
 
 

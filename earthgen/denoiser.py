@@ -193,7 +193,8 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         logarithm = offset + slope * local_contrast(parent) - self.config["water_calm"] * water
         strength = logarithm.clamp(-5.0, 1.5).exp()
         std = torch.tensor(self.config["detail_std"]).to(parent)
-        return std[None, :, None, None] * strength
+        scale: torch.Tensor = std[None, :, None, None] * strength
+        return scale
 
     def _contrast_at(self, log2_gsd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Offset and slope, each (b, 1, h, 1), interpolated between the rows of `contrast`."""
