@@ -59,13 +59,16 @@ def main(
 ) -> None:
     """Print the ratios for each level, summed over ten places."""
     world = World.from_dict({"root": root, "seed": 7})
-    typer.echo("| zoom | window border / lattice | lattice / other block border | block border / inside |")
-    typer.echo("|---|---|---|---|")
+    typer.echo(
+        "| zoom | window border / inside | window border / lattice | lattice / block border | block border / inside |"
+    )
+    typer.echo("|---|---|---|---|---|")
     with Engine.open(weights, cache) as engine:
         for zoom in range(ROOT_ZOOM + 2, MAX_ZOOM + 1, 2):
             table = np.array([gradients(engine, world, *place[1:], zoom) for place in PLACES])
             window, lattice, block, inside = table.sum(axis=0)
-            typer.echo(f"| {zoom} | {window / lattice:.3f} | {lattice / block:.3f} | {block / inside:.3f} |")
+            ratios = (window / inside, window / lattice, lattice / block, block / inside)
+            typer.echo(f"| {zoom} | " + " | ".join(f"{ratio:.3f}" for ratio in ratios) + " |")
 
 
 if __name__ == "__main__":
