@@ -7,13 +7,15 @@ from datetime import date
 from hypothesis import strategies as st
 
 from earthgen.pyramid import MAX_LATITUDE, MAX_ZOOM, Bounds, Box, world_size
-from earthgen.world import MAX_SEED, ROOTS, Edit, World
+from earthgen.world import ACTIONS, MAX_GSD, MAX_GUIDANCE, MAX_SEED, MIN_GSD, MIN_GUIDANCE, Edit, World
 
 zooms = st.integers(0, MAX_ZOOM)
 seeds = st.integers(0, MAX_SEED)
 longitudes = st.floats(-180, 180)
 latitudes = st.floats(-MAX_LATITUDE, MAX_LATITUDE)
-prompts = st.text(max_size=40)
+texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=40)
+"""What a prompt may be."""
+some_text = texts.filter(str.strip)
 
 
 @st.composite
@@ -45,18 +47,28 @@ def bounds(draw: st.DrawFn) -> Bounds:
 
 @st.composite
 def edits(draw: st.DrawFn) -> Edit:
-    """An edit with a polygon of three to six vertices."""
+    """An edit of any action with a polygon of three to six vertices."""
     vertex = st.tuples(st.floats(-180, 180), st.floats(-90, 90))
     polygon = draw(st.lists(vertex, min_size=3, max_size=6, unique=True))
     days = sorted(draw(st.lists(st.dates(date(1900, 1, 1)), min_size=2, max_size=2, unique=True)))
     valid_from, valid_until = (draw(st.sampled_from([None, day.isoformat()])) for day in days)
-    return Edit(tuple(polygon), draw(st.text(min_size=1, max_size=40)), valid_from, valid_until)
+    action = draw(st.sampled_from(ACTIONS))
+    prompt = draw(some_text) if action == "prompt" else ""
+    seeded = {"reseed": seeds, "prompt": st.none() | seeds, "remove": st.none() | seeds}
+    seed = draw(seeded.get(action, st.none()))
+    return Edit(tuple(polygon), prompt, valid_from, valid_until, action, seed)
 
 
-worlds = st.builds(
-    World,
-    root=st.sampled_from(ROOTS),
-    seed=seeds,
-    prompt=prompts,
-    edits=st.lists(edits(), max_size=3).map(tuple),
-)
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """A world of any root."""
+    root = draw(st.sampled_from(("earth", "planet", "prompt")))
+    return World(
+        root=root,
+        seed=draw(seeds),
+        prompt=draw(some_text if root == "prompt" else texts),
+        edits=tuple(draw(st.lists(edits(), max_size=3))),
+        negative=draw(texts),
+        guidance=draw(st.floats(MIN_GUIDANCE, MAX_GUIDANCE)),
+        gsd=draw(st.floats(MIN_GSD, MAX_GSD)) if root == "prompt" else None,
+    )

@@ -40,7 +40,7 @@ def test_the_built_in_worlds_are_always_there(in_memory: bool, tmp_path: Path) -
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
-@given(world=worlds)
+@given(world=worlds())
 def test_a_registered_world_is_found_by_another_registry(world: World, tmp_path: Path) -> None:
     name = WorldRegistry(tmp_path).register(world)
     assert name == world.id
