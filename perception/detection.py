@@ -1,0 +1,182 @@
+"""What a change detector found, and the files it becomes: a GeoTIFF and GeoJSON polygons."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import rasterio
+from affine import Affine
+from rasterio import features
+from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.warp import transform_geom
+
+import earthgen
+from earthgen.errors import ExportError
+from perception.errors import PairError
+
+_COORDINATE_DIGITS = 7
+"""Decimals of a degree in GeoJSON: about a centimetre."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """A change map on the grid of its pair.
+
+    Attributes:
+        mask: bool (h, w), where something changed.
+        logits: float32 (2, h, w), unchanged and changed; their difference is the log odds of change.
+        classes: names that `semantics` counts along; empty for a binary detector.
+        transform: from (column, row) to coordinates of `crs`.
+        crs: reference system, or None if the pair had none.
+        semantics: float32 (2, k, h, w), class logits before and after; None for a binary detector.
+        model: name of the model that found it.
+    """
+
+    mask: npt.NDArray[np.bool_]
+    logits: npt.NDArray[np.float32]
+    classes: tuple[str, ...]
+    transform: Affine
+    crs: CRS | None
+    semantics: npt.NDArray[np.float32] | None = None
+    model: str = ""
+
+    @property
+    def probability(self) -> npt.NDArray[np.float32]:
+        """Probability of change, float32 (h, w) in [0, 1]."""
+        # tanh does not overflow as exp would.
+        odds = self.logits[1] - self.logits[0]
+        probability: npt.NDArray[np.float32] = 0.5 * (1 + np.tanh(0.5 * odds))
+        return probability
+
+    @property
+    def labels(self) -> npt.NDArray[np.uint8] | None:
+        """uint8 (2, h, w), before and after: 0 where unchanged, else 1 + the index of the likeliest class."""
+        if self.semantics is None:
+            return None
+        likeliest: npt.NDArray[np.uint8] = (self.semantics.argmax(axis=1) + 1).astype(np.uint8)
+        return likeliest * self.mask
+
+    def write_geotiff(self, path: str | Path) -> None:
+        """Write 8-bit bands: change (0 or 1), probability (0 to 255) and, with classes, before and after.
+
+        The file appears whole or not at all. Its tags name the model and the classes, code 1 first.
+
+        Raises:
+            ExportError: the file cannot be written or its name does not end in .tif or .tiff.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise ExportError(f"{path} does not end in .tif or .tiff")
+        bands = {
+            "change": self.mask.astype(np.uint8),
+            "probability of change, 0 to 255": np.rint(self.probability * 255).astype(np.uint8),
+        }
+        labels = self.labels
+        if labels is not None:
+            bands |= {"class before": labels[0], "class after": labels[1]}
+        partial = path.with_name(f".{path.stem}.{os.getpid()}.tif")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(
+                    partial,
+                    "w",
+                    driver="GTiff",
+                    height=self.mask.shape[0],
+                    width=self.mask.shape[1],
+                    count=len(bands),
+                    dtype="uint8",
+                    compress="DEFLATE",
+                    crs=self.crs,
+                    transform=self.transform,
+                ) as dataset:
+                    dataset.write(np.stack(list(bands.values())))
+                    dataset.descriptions = tuple(bands)
+                    dataset.update_tags(
+                        TIFFTAG_SOFTWARE=f"earthgen {earthgen.__version__}",
+                        EARTHGEN_MODEL=self.model,
+                        EARTHGEN_CLASSES=json.dumps(list(self.classes)),
+                    )
+            os.replace(partial, path)
+        except (OSError, RasterioError) as error:
+            raise ExportError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def geojson(self) -> dict[str, Any]:
+        """Changed areas as a GeoJSON feature collection (RFC 7946, longitude and latitude).
+
+        One feature for each connected area (eight neighbours) of one change; its properties are `pixels`, the mean
+        `probability` and, with classes, their names `before` and `after`.
+
+        Raises:
+            PairError: the pair had no reference system, so no coordinates can be given.
+        """
+        if self.crs is None:
+            raise PairError("the images have no reference system, so the change has no coordinates for GeoJSON")
+        labels = self.labels
+        codes = self.mask.astype(np.int32)
+        if labels is not None:
+            codes = (labels[0].astype(np.int32) * 256 + labels[1]) * self.mask
+        areas = list(features.shapes(codes, mask=self.mask, connectivity=8, transform=self.transform))
+        pixels, probability = self._measured([shape for shape, _ in areas])
+        collected = []
+        for index, (shape, code) in enumerate(areas):
+            properties: dict[str, Any] = {"pixels": int(pixels[index]), "probability": round(probability[index], 4)}
+            if labels is not None:
+                before, after = divmod(int(code), 256)
+                properties |= {"before": self.classes[before - 1], "after": self.classes[after - 1]}
+            geometry = transform_geom(self.crs, CRS.from_epsg(4326), shape, precision=_COORDINATE_DIGITS)
+            geometry["coordinates"] = _by_the_right_hand(geometry["coordinates"])
+            collected.append({"type": "Feature", "properties": properties, "geometry": geometry})
+        return {"type": "FeatureCollection", "features": collected}
+
+    def _measured(self, shapes: list[dict[str, Any]]) -> tuple[npt.NDArray[np.int64], list[float]]:
+        """Pixels and mean probability of each shape."""
+        if not shapes:
+            return np.zeros(0, dtype=np.int64), []
+        owner = features.rasterize(
+            ((shape, index + 1) for index, shape in enumerate(shapes)),
+            out_shape=self.mask.shape,
+            transform=self.transform,
+            dtype="int32",
+        ).ravel()
+        pixels = np.bincount(owner, minlength=len(shapes) + 1)[1:]
+        sums = np.bincount(owner, weights=self.probability.ravel(), minlength=len(shapes) + 1)[1:]
+        return pixels, [float(value) for value in sums / pixels]
+
+    def write_geojson(self, path: str | Path) -> None:
+        """Write `geojson()` to a file, whole or not at all.
+
+        Raises:
+            PairError: the pair had no reference system.
+            ExportError: the file cannot be written.
+        """
+        path = Path(path)
+        text = json.dumps(self.geojson())
+        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            partial.write_text(text, encoding="utf-8")
+            os.replace(partial, path)
+        except OSError as error:
+            raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _by_the_right_hand(rings: list[list[Any]]) -> list[list[Any]]:
+    """Outer ring counterclockwise, holes clockwise, as RFC 7946 section 3.1.6 asks."""
+    turned = []
+    for index, ring in enumerate(rings):
+        points = np.asarray(ring, dtype=np.float64)
+        doubled_area = float(np.sum(points[:-1, 0] * points[1:, 1] - points[1:, 0] * points[:-1, 1]))
+        turned.append(list(ring) if (doubled_area > 0) == (index == 0) else list(reversed(ring)))
+    return turned

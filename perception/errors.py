@@ -1,0 +1,34 @@
+"""Errors of perception, as branches of the engine's own tree.
+
+    EarthgenError
+    ├── InvalidRequestError
+    │   ├── PairError                       two images that cannot be compared
+    │   │   └── ImageError                  one file that is not an image we can read
+    │   └── ClassListError                  class names that a model cannot look for
+    ├── UnknownModelError (LookupError)     a model name that is not in the registry
+    └── DependencyError (ImportError)       an optional package that this call needs is not installed
+
+Weights that are missing, damaged or of another layout raise the engine's `WeightsError`.
+"""
+
+from earthgen.errors import EarthgenError, InvalidRequestError
+
+
+class PairError(InvalidRequestError):
+    """Two images that differ in size, place or reference system, or hold values that mean nothing."""
+
+
+class ImageError(PairError):
+    """A file that is not there, is no image, or is an image of another kind than can be used."""
+
+
+class ClassListError(InvalidRequestError):
+    """A list of class names that is empty, repeats itself, or is unknown to a model with fixed classes."""
+
+
+class UnknownModelError(EarthgenError, LookupError):
+    """A model name that is not in the registry."""
+
+
+class DependencyError(EarthgenError, ImportError):
+    """An optional package is missing; the message says what to install."""
