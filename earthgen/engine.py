@@ -1,24 +1,24 @@
 """The engine: world in, pixels out.
 
-`Engine.pixels` is the one path by which pixels are made. It works out which windows a box of pixels
-needs, level by level down from the root, leaves out what the store has, and has the rest computed by a
-few threads, coarse levels first. Requests that need the same window share its computation.
+`Engine.pixels` is the one path by which pixels are made. It asks the world's plan which parts a box of pixels
+consists of and what they are made from, down to the root, leaves out what the store has, and has the rest computed
+by a few threads, each part as soon as its inputs are there. Requests that need the same part share its computation.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,13 @@ from affine import Affine
 from rasterio.crs import CRS
 
 from earthgen.cascade import CascadeStep
-from earthgen.errors import AddressError, RequestCancelledError, RequestTooLargeError, WorldError
+from earthgen.editing import placed
+from earthgen.errors import AddressError, RequestCancelledError, RequestTooLargeError, WeightsError
+from earthgen.plan import Kit, Part, Plan, mean, stitch
+from earthgen.prompting import PromptRoot, open_prompt_root
 from earthgen.pyramid import (
-    LEVEL_ZOOMS,
     MAX_ZOOM,
     ROOT_ZOOM,
-    SCALE,
     TILE_SIZE,
     WINDOW_SIZE,
     Bounds,
@@ -66,6 +67,7 @@ WEB_MERCATOR = CRS.from_epsg(3857)
 _KEPT_ROOTS = 2
 """Roots kept in memory as they are: 67 MB each, means included."""
 _CANCEL_POLL_SECONDS = 0.05
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +118,11 @@ class Engine:
     Use `Engine.open`; an engine is a context manager and should be closed.
     """
 
-    def __init__(self, step: CascadeStep, weights_id: str, store: PixelStore, threads: int, fingerprint: str) -> None:
+    def __init__(self, kit: Kit, weights_id: str, store: PixelStore, threads: int, fingerprint: str) -> None:
         self.weights_id = weights_id
         self.fingerprint = fingerprint
-        self._step = step
+        self._kit = kit
+        self._step = kit.step
         self._store = store
         # Each thread that computes is told too: OpenMP keeps its thread count per thread.
         self._pool = ThreadPoolExecutor(threads, "earthgen-window", torch.set_num_threads, (1,))
@@ -142,6 +145,7 @@ class Engine:
         disk_bytes: int = 4 << 30,
         threads: int | None = None,
         device: str | None = None,
+        prompt_weights: str | Path | None = None,
     ) -> Self:
         """Load weights and open a cache.
 
@@ -149,12 +153,14 @@ class Engine:
         what runs in parallel, so the bytes do not depend on the number of cores.
 
         Args:
-            weights: None for the shipped ones, a folder, or `hf:OWNER/NAME`.
+            weights: of the cascade: None for the shipped ones, a folder, or `hf:OWNER/NAME`.
             cache: folder for finished windows; None keeps them in memory only.
             memory_bytes: bound of the memory cache.
             disk_bytes: bound of the folder.
             threads: windows computed at a time; None takes the number of usable cores.
             device: torch device; None takes a GPU if there is one.
+            prompt_weights: of what worlds by prompt start from, as `weights`; a latent-diffusion checkpoint of
+                Stable Diffusion 2's layout is allowed too.
 
         Raises:
             WeightsError: the weights cannot be loaded.
@@ -164,9 +170,14 @@ class Engine:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         kind = torch.cuda.get_device_name() if chosen.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         fingerprint = _digest(f"{BYTES_VERSION}|{loaded.id}|{torch.__version__}|{chosen.type}|{kind}|float32")
+        prompts, why_not = _prompt_root(prompt_weights, chosen.type)
+        hears_text = loaded.net.config["text_width"] > 0
+        kit = Kit(fingerprint, CascadeStep(loaded.net, chosen), hears_text, prompts, why_not)
         store = PixelStore(Path(cache) if cache is not None else None, memory_bytes, disk_bytes)
         threads = threads or len(os.sched_getaffinity(0))
-        return cls(CascadeStep(loaded.net, chosen), loaded.id, store, threads, fingerprint)
+        # The kit's own names the bytes of worlds without text, whose cache other prompt weights leave valid.
+        whole = _digest(f"{fingerprint}|{prompts.weights_id}") if prompts else fingerprint
+        return cls(kit, loaded.id, store, threads, whole)
 
     def __enter__(self) -> Self:
         return self
@@ -254,27 +265,39 @@ class Engine:
     def pixels(self, world: World, box: Box, *, cancelled: Cancelled | None = None) -> Pixels:
         """The pixels of a box: uint8 (height, width, 3). Columns wrap at 180 degrees; rows must exist.
 
+        Of a world with dates they show the edits that never end; ask for `world.at(date)` to see another day.
+
         Raises:
             AddressError: rows or zoom outside the world, or an empty box.
             RequestTooLargeError: more than MAX_REQUEST_PIXELS pixels.
             WorldError: the weights cannot make this world.
             RequestCancelledError: `cancelled` said so, or the engine was closed.
         """
-        self._check(world, box)
-        level = _level_box(box)
-        if level.zoom > ROOT_ZOOM:
-            whole = self._level_pixels(world, level, cancelled)
-            return whole if level.zoom == box.zoom else _mean(whole, 1 << level.zoom - box.zoom)
-        return _crop(self._root(world)[ROOT_ZOOM - box.zoom], box)
+        _check(world, box)
+        plan = self._plan(world)
+        parts = _parts(plan, box)
+        have = self._evaluate(plan, parts.values(), cancelled)
+        side = WINDOW_SIZE >> level_zoom(box.zoom, world.root_zoom) - box.zoom
+        windows = {window: plan.means(part, have[part], box.zoom) for window, part in parts.items()}
+        if world.root == "prompt" or box.zoom > ROOT_ZOOM:
+            return stitch(box, windows, side)
+        # The root's own means; windows are only those that an edit touches.
+        pixels = _crop(self._root(world)[ROOT_ZOOM - box.zoom], box)
+        for window, changed in windows.items():
+            at = Box(box.zoom, window.row * side, window.column * side, side, side)
+            inside = placed(np.ones((side, side, 1), dtype=np.bool_), at, box)
+            np.copyto(pixels, placed(changed, at, box), where=inside)
+        return pixels
 
     def is_ready(self, world: World, box: Box) -> bool:
         """Whether `pixels` would have nothing to generate."""
-        self._check(world, box)
-        level = _level_box(box)
-        if level.zoom == ROOT_ZOOM:
+        _check(world, box)
+        plan = self._plan(world)
+        if world.root != "prompt" and box.zoom <= ROOT_ZOOM:
             root_id = open_root(world).id
-            return root_id in self._roots or self._store.get(_root_key(root_id)) is not None
-        return all(self._store.get(self._key(world, window)) is not None for window in windows_of(level))
+            if root_id not in self._roots and self._store.get(_root_key(root_id)) is None:
+                return False
+        return all(self._store.get(plan.key(part)) is not None for part in _parts(plan, box).values())
 
     def activity(self) -> Activity:
         """What the engine is doing now."""
@@ -287,27 +310,8 @@ class Engine:
         """Hits, computations and faults of the cache since the engine was opened."""
         return self._store.counts
 
-    def _check(self, world: World, box: Box) -> None:
-        check_zoom(box.zoom)
-        if box.height < 1 or box.width < 1:
-            raise AddressError(f"box of {box.height} x {box.width} pixels is empty")
-        size = world_size(box.zoom)
-        if box.row < 0 or box.row + box.height > size or box.width > size:
-            raise AddressError(
-                f"rows {box.row}..{box.row + box.height - 1}, {box.width} columns: zoom {box.zoom} has {size} of each"
-            )
-        if box.height * box.width > MAX_REQUEST_PIXELS:
-            raise RequestTooLargeError(
-                f"{box.height} x {box.width} pixels; at most {MAX_REQUEST_PIXELS} in one request"
-            )
-        if world.prompt:
-            raise WorldError("these weights know no text: prompt must be empty")
-        if world.edits:
-            raise WorldError("these weights know no text: edits must be empty")
-
-    def _key(self, world: World, window: Window) -> str:
-        stream = _stream(self.fingerprint, world)
-        return f"{stream}/{window.zoom}/{window.row >> 5}-{window.column >> 5}/{window.row}-{window.column}"
+    def _plan(self, world: World) -> Plan:
+        return Plan(world.at(), self._kit, lambda: self._root(world)[0])
 
     def _root(self, world: World) -> list[Pixels]:
         """The root and its exact means: zooms 4, 3, 2, 1, 0.
@@ -327,7 +331,7 @@ class Engine:
                 whole = self._store.get_or_compute(
                     _root_key(root.id), lambda: root.pixels(Box(ROOT_ZOOM, 0, 0, size, size))
                 )
-                levels = [whole] + [_mean(whole, 2**zooms) for zooms in range(1, ROOT_ZOOM + 1)]
+                levels = [whole] + [mean(whole, 2**zooms) for zooms in range(1, ROOT_ZOOM + 1)]
                 with self._lock:
                     while len(self._roots) >= _KEPT_ROOTS:
                         forgotten = next(iter(self._roots))
@@ -335,63 +339,74 @@ class Engine:
                     self._roots[root.id] = levels
             return levels
 
-    def _level_pixels(self, world: World, box: Box, cancelled: Cancelled | None) -> Pixels:
-        """Pixels of a box on a cascade level below the root."""
-        have: dict[Window, Pixels] = {}
-        missing_by_level: list[list[Window]] = []
-        needed: Iterable[Window] = windows_of(box)
-        zoom = box.zoom
-        while zoom > ROOT_ZOOM:
-            missing = []
-            for window in needed:
-                pixels = self._store.get(self._key(world, window))
-                if pixels is None:
-                    missing.append(window)
-                else:
-                    have[window] = pixels
-            if not missing:
-                break
-            missing_by_level.append(missing)
-            zoom -= LEVEL_ZOOMS
-            parents = (windows_of(_rows_within(self._step.parent_box(window))) for window in missing)
-            needed = sorted({parent for group in parents for parent in group}) if zoom > ROOT_ZOOM else ()
-        for missing in reversed(missing_by_level):
-            have.update(self._compute(world, missing, have, cancelled))
-        return _stitch(box, have)
+    def _evaluate(self, plan: Plan, wanted: Iterable[Part], cancelled: Cancelled | None) -> dict[Part, Pixels]:
+        """Parts and all that they had to be made from: found, shared with other requests, or made."""
+        have: dict[Part, Pixels] = {}
+        missing: dict[Part, tuple[Part, ...]] = {}
+        waiting = list(wanted)
+        while waiting:
+            part = waiting.pop()
+            if part in have or part in missing:
+                continue
+            pixels = plan.ready(part)
+            if pixels is None:
+                pixels = self._store.get(plan.key(part))
+            if pixels is None:
+                missing[part] = plan.inputs(part)
+                waiting.extend(missing[part])
+            else:
+                have[part] = pixels
+        if missing:
+            self._make(plan, missing, have, cancelled)
+        return have
 
-    def _compute(
-        self, world: World, windows: list[Window], have: dict[Window, Pixels], cancelled: Cancelled | None
-    ) -> dict[Window, Pixels]:
-        """Compute windows of one level whose parents are in `have` (or are the root); share what others compute."""
-        waiting: dict[Future[Pixels], tuple[str, Window]] = {}
-        done: dict[Window, Pixels] = {}
+    def _make(
+        self,
+        plan: Plan,
+        missing: dict[Part, tuple[Part, ...]],
+        have: dict[Part, Pixels],
+        cancelled: Cancelled | None,
+    ) -> None:
+        """Make the missing parts, each as soon as its inputs are there, and put them where the others are."""
+        lacking = {part: {needed for needed in inputs if needed in missing} for part, inputs in missing.items()}
+        users: dict[Part, list[Part]] = {}
+        for part, inputs in lacking.items():
+            for needed in inputs:
+                users.setdefault(needed, []).append(part)
+        # Coarse levels first, row by row.
+        ready = sorted((part for part, inputs in lacking.items() if not inputs), key=lambda part: part.window)
+        waiting: dict[Future[Pixels], tuple[str, Part]] = {}
         try:
-            for window in windows:
-                key = self._key(world, window)
-                waiting[self._join_job(key, world, window, have)] = (key, window)
-            while waiting:
+            while ready or waiting:
+                for part in ready:
+                    key = plan.key(part)
+                    waiting[self._join_job(key, plan, part, {i: have[i] for i in missing[part]})] = (key, part)
+                ready = []
                 if self._closed or (cancelled is not None and cancelled()):
                     raise RequestCancelledError("the request was withdrawn before its pixels were made")
                 finished, _ = wait(
                     waiting, timeout=_CANCEL_POLL_SECONDS if cancelled else 1.0, return_when=FIRST_COMPLETED
                 )
                 for future in finished:
-                    key, window = waiting.pop(future)
+                    key, part = waiting.pop(future)
                     self._leave_job(key, future)
-                    done[window] = future.result()
+                    have[part] = future.result()
+                    for user in users.get(part, ()):
+                        lacking[user].discard(part)
+                        if not lacking[user]:
+                            ready.append(user)
         finally:
             for future, (key, _) in waiting.items():
                 self._leave_job(key, future)
-        return done
 
-    def _join_job(self, key: str, world: World, window: Window, have: dict[Window, Pixels]) -> Future[Pixels]:
-        parents = self._parents(world, window, have)
+    def _join_job(self, key: str, plan: Plan, part: Part, inputs: dict[Part, Pixels]) -> Future[Pixels]:
         with self._lock:
             job = self._jobs.get(key)
             if job is None:
                 if self._closed:
                     raise RequestCancelledError("the engine is closed")
-                job = self._jobs[key] = _Job(self._pool.submit(self._run, key, world, window, parents), 0)
+                make = partial(plan.make, part, inputs)
+                job = self._jobs[key] = _Job(self._pool.submit(self._run, key, part.window, make), 0)
             job.waiters += 1
             return job.future
 
@@ -405,21 +420,13 @@ class Engine:
             if job.waiters == 0 and job.future.cancel():
                 del self._jobs[key]
 
-    def _parents(self, world: World, window: Window, have: dict[Window, Pixels]) -> Pixels:
-        box = self._step.parent_box(window)
-        inside = _rows_within(box)
-        pixels = _crop(self._root(world)[0], inside) if box.zoom == ROOT_ZOOM else _stitch(inside, have)
-        # Beyond the projection's edges the last row goes on.
-        above, below = inside.row - box.row, box.row + box.height - inside.row - inside.height
-        return np.pad(pixels, ((above, below), (0, 0), (0, 0)), mode="edge") if above or below else pixels
-
-    def _run(self, key: str, world: World, window: Window, parents: Pixels) -> Pixels:
-        """In a pool thread: compute and store one window."""
+    def _run(self, key: str, window: Window, make: Callable[[], Pixels]) -> Pixels:
+        """In a pool thread: compute and store one part."""
         with self._lock:
             self._running[key] = window
         begun = time.perf_counter()
         try:
-            return self._store.get_or_compute(key, lambda: self._step.window(world.seed, window, parents))
+            return self._store.get_or_compute(key, make)
         finally:
             seconds = time.perf_counter() - begun
             with self._lock:
@@ -427,6 +434,17 @@ class Engine:
                 self._done += 1
                 weight = 0.1 if self._seconds_per_window else 1.0
                 self._seconds_per_window += weight * (seconds - self._seconds_per_window)
+
+
+def _prompt_root(weights: str | Path | None, device: str) -> tuple[PromptRoot | None, str]:
+    """The prompt root, or why there is none. Only weights that were named must be there."""
+    try:
+        return open_prompt_root(weights, device), ""
+    except WeightsError as error:
+        if weights is not None:
+            raise
+        _logger.info("no worlds by prompt: %s", error)
+        return None, "no weights for prompts come with this installation"
 
 
 def region_box(bounds: Bounds, *, zoom: int | None = None, gsd: float | None = None) -> Box:
@@ -459,33 +477,48 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-@lru_cache(maxsize=256)
-def _stream(fingerprint: str, world: World) -> str:
-    """Names everything, but the address, that a window's pixels depend on."""
-    return _digest(f"{fingerprint}|{world.canonical_json}")
+def _check(world: World, box: Box) -> None:
+    """Refuse boxes that a world does not have, and those that would take more than one request may."""
+    check_zoom(box.zoom)
+    if box.zoom < world.min_zoom:
+        raise AddressError(
+            f"zoom {box.zoom} is coarser than this world, which begins at zoom {world.min_zoom};"
+            f" {world.min_zoom}..{MAX_ZOOM} are allowed"
+        )
+    if box.height < 1 or box.width < 1:
+        raise AddressError(f"box of {box.height} x {box.width} pixels is empty")
+    size = world_size(box.zoom)
+    if box.row < 0 or box.row + box.height > size or box.width > size:
+        raise AddressError(
+            f"rows {box.row}..{box.row + box.height - 1}, {box.width} columns: zoom {box.zoom} has {size} of each"
+        )
+    # Means of a root that is made window by window cost what they are made from.
+    finer = max(0, world.root_zoom - box.zoom) if world.root == "prompt" else 0
+    if box.height * box.width << 2 * finer > MAX_REQUEST_PIXELS:
+        made_from = f", made from {1 << 2 * finer} each" if finer else ""
+        raise RequestTooLargeError(
+            f"{box.height} x {box.width} pixels{made_from}; at most {MAX_REQUEST_PIXELS} in one request"
+        )
 
 
-def _level_box(box: Box) -> Box:
-    """What `box` is made of: the same ground on its cascade level, or at the root's zoom."""
-    zoom = level_zoom(box.zoom)
-    factor = 1 << zoom - box.zoom
-    return Box(zoom, box.row * factor, box.column * factor, box.height * factor, box.width * factor)
+def _parts(plan: Plan, box: Box) -> dict[Window, Part]:
+    """The parts that a box is shown from: its windows, or those of the level whose means it consists of.
 
-
-def _rows_within(box: Box) -> Box:
-    """The part of a box whose rows exist."""
-    top, bottom = max(0, box.row), min(world_size(box.zoom), box.row + box.height)
-    return Box(box.zoom, top, box.column, bottom - top, box.width)
-
-
-def _mean(pixels: Pixels, factor: int) -> Pixels:
-    """The rounded mean of blocks of factor x factor pixels; factor is a power of 2 that divides both sides."""
-    total: npt.NDArray[Any] = pixels.astype(np.uint16 if factor <= SCALE else np.uint32)
-    for _ in range(factor.bit_length() - 1):
-        total = total[::2] + total[1::2]
-        total = total[:, ::2] + total[:, 1::2]
-    mean: Pixels = ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
-    return mean
+    At zooms where the root's picture has its own means, only the windows that an edit touches.
+    """
+    root_zoom = plan.world.root_zoom
+    factor = 1 << level_zoom(box.zoom, root_zoom) - box.zoom
+    level = Box(
+        level_zoom(box.zoom, root_zoom), *(factor * value for value in (box.row, box.column, box.height, box.width))
+    )
+    if plan.world.root != "prompt" and level.zoom == ROOT_ZOOM:
+        if not plan.depth:
+            return {}
+        parts = {window: plan.exact(window) for window in windows_of(level)}
+        return {window: part for window, part in parts.items() if part.depth}
+    if level.zoom == box.zoom:
+        return {window: plan.pixels(window) for window in windows_of(level)}
+    return {window: plan.exact(window) for window in windows_of(level)}
 
 
 def _crop(world_pixels: Pixels, box: Box) -> Pixels:
@@ -493,19 +526,3 @@ def _crop(world_pixels: Pixels, box: Box) -> Pixels:
     rows = world_pixels[box.row : box.row + box.height]
     columns = np.arange(box.column, box.column + box.width) % world_pixels.shape[1]
     return np.ascontiguousarray(rows[:, columns])
-
-
-def _stitch(box: Box, have: dict[Window, Pixels]) -> Pixels:
-    """A box out of windows; columns wrap."""
-    size = world_size(box.zoom)
-    out = np.empty((box.height, box.width, 3), dtype=np.uint8)
-    for row in range(box.row // WINDOW_SIZE, math.ceil((box.row + box.height) / WINDOW_SIZE)):
-        top, bottom = max(box.row, row * WINDOW_SIZE), min(box.row + box.height, (row + 1) * WINDOW_SIZE)
-        for column in range(box.column // WINDOW_SIZE, math.ceil((box.column + box.width) / WINDOW_SIZE)):
-            left, right = max(box.column, column * WINDOW_SIZE), min(box.column + box.width, (column + 1) * WINDOW_SIZE)
-            pixels = have[Window(box.zoom, row, column % (size // WINDOW_SIZE))]
-            out[top - box.row : bottom - box.row, left - box.column : right - box.column] = pixels[
-                top - row * WINDOW_SIZE : bottom - row * WINDOW_SIZE,
-                left - column * WINDOW_SIZE : right - column * WINDOW_SIZE,
-            ]
-    return out

@@ -102,10 +102,10 @@ def tile_box(zoom: int, x: int, y: int) -> Box:
     return Box(zoom, y * TILE_SIZE, x * TILE_SIZE, TILE_SIZE, TILE_SIZE)
 
 
-def level_zoom(zoom: int) -> int:
-    """The cascade level (even zoom >= ROOT_ZOOM) whose pixels make up `zoom`: coarser zooms are its means."""
+def level_zoom(zoom: int, root_zoom: int = ROOT_ZOOM) -> int:
+    """The cascade level (even zoom >= root_zoom) whose pixels make up `zoom`: coarser zooms are its means."""
     check_zoom(zoom)
-    return max(ROOT_ZOOM, zoom + zoom % LEVEL_ZOOMS)
+    return max(root_zoom, zoom + zoom % LEVEL_ZOOMS)
 
 
 def ground_sampling_distance(zoom: float, latitude: float) -> float:

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 import earthgen.engine
 from earthgen.engine import Engine, region_box
-from earthgen.errors import AddressError, RequestCancelledError, RequestTooLargeError, WorldError
+from earthgen.errors import AddressError, RequestCancelledError, RequestTooLargeError, WeightsError, WorldError
+from earthgen.prompting import open_prompt_root
 from earthgen.pyramid import MAX_ZOOM, ROOT_ZOOM, TILE_SIZE, Box, Window, box_bounds, windows_of, world_size
 from earthgen.world import Edit, World
-from tests.tiny import open_tiny, ripple_root, save_tiny_weights
+from tests.tiny import no_prompts, open_tiny, ripple_prompts, ripple_root, save_tiny_weights
 
 WORLD = World(seed=7)
 
@@ -35,6 +36,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ripples() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(earthgen.engine, "open_root", ripple_root)
+        patch.setattr(earthgen.engine, "open_prompt_root", ripple_prompts)
         yield
 
 
@@ -270,11 +272,26 @@ def test_wrong_boxes_are_refused(engine: Engine, box: Box, error: type[Exception
         engine.pixels(WORLD, box)
 
 
-def test_worlds_that_the_weights_cannot_make_are_refused(engine: Engine) -> None:
+def test_worlds_that_the_weights_cannot_make_are_refused(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earthgen.engine, "open_prompt_root", no_prompts)
     triangle = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
-    for world in (World(prompt="a harbour"), World(edits=(Edit(triangle, "a lake"),))):
-        with pytest.raises(WorldError, match="must be empty"):
-            engine.tile(world, 3, 0, 0)
+    with open_tiny(weights) as engine:
+        for world, words in (
+            (World(prompt="a harbour"), "know no text: prompt must be empty"),
+            (World(negative="blurry"), "know no text: negative must be empty"),
+            (World("prompt", 0, "a harbour", gsd=10), "no weights for prompts"),
+            (World(edits=(Edit(triangle, "a lake"),)), "no weights for prompts"),
+        ):
+            with pytest.raises(WorldError, match=words):
+                engine.tile(world, 14, 0, 0)
+
+
+def test_prompt_weights_that_were_named_must_be_there(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earthgen.engine, "open_prompt_root", open_prompt_root)
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        Engine.open(weights, device="cpu", prompt_weights=tmp_path)
 
 
 def test_tile_sizes(engine: Engine) -> None:

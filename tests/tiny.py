@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 
 from earthgen.denoiser import DetailDenoiser
 from earthgen.engine import Engine
-from earthgen.pyramid import ROOT_ZOOM, Box, world_size
+from earthgen.errors import WeightsError
+from earthgen.prompting import Words
+from earthgen.pyramid import ROOT_ZOOM, Box, Window, world_size
 from earthgen.world import World
 
 
@@ -52,6 +55,32 @@ class RippleRoot:
             # sin(a + b), without 16 million sines.
             pixels[..., channel] = 128 + 90 * (np.sin(a) * np.cos(b) + np.cos(a) * np.sin(b)).astype(np.float32)
         return pixels
+
+
+class RipplePrompts:
+    """A prompt root without a network: ripples whose colours depend on the words, the seed and the address."""
+
+    weights_id = "ripples"
+    id = "ripples-1"
+
+    def window(self, seed: int, window: Window, words: Words) -> npt.NDArray[np.uint8]:
+        box = window.box
+        shift = zlib.crc32(repr((seed, words)).encode()) % 6283 / 1000
+        rows = np.arange(box.row, box.row + box.height)[:, None] / 19
+        # A whole number of waves around the world, so that 180 degrees is no edge.
+        columns = np.arange(box.column, box.column + box.width)[None, :] * (2 * np.pi / 64)
+        waves = [np.sin(rows * k + shift) * np.cos(columns * k + k * shift) for k in (1, 2, 3)]
+        return (128 + 80 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def ripple_prompts(weights: str | Path | None = None, device: str = "cpu") -> RipplePrompts:
+    """Stands in for `earthgen.prompting.open_prompt_root`."""
+    return RipplePrompts()
+
+
+def no_prompts(weights: str | Path | None = None, device: str = "cpu") -> RipplePrompts:
+    """An installation without weights for prompts."""
+    raise WeightsError("no weights")
 
 
 def ripple_root(world: World) -> RippleRoot:
