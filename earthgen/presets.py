@@ -81,7 +81,7 @@ def _summer(rgb: Field, grain: Field, patches: Field) -> Field:
     bright = rgb.mean(axis=-1)
     dull = 1.0 - _between(20, 70, np.ptp(rgb, axis=-1))
     bare = _between(40, 70, bright) * (1.0 - _between(150, 190, bright)) * (1.0 - _water(rgb))
-    green = _colour(0.72, 1.0, 0.52) * bright[..., None] * (1.02 + 0.03 * patches[..., None])
+    green = _colour(0.84, 1.2, 0.6) * bright[..., None] * (1.02 + 0.03 * patches[..., None])
     return _mixed(rgb, green, bare * (0.35 + 0.4 * dull + 0.1 * patches) + 0.4 * _green(rgb))
 
 
