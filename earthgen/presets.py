@@ -63,7 +63,7 @@ def _haze(rgb: Field, grain: Field, patches: Field) -> Field:
 def _burn(rgb: Field, grain: Field, patches: Field) -> Field:
     """Char and ash where something grew; water and bare bright ground keep most of their colour."""
     fuel = 0.9 - 0.8 * _water(rgb) - 0.5 * _between(150, 210, rgb.mean(axis=-1))
-    ash = _between(0.4, 1.6, patches + 0.5 * grain)
+    ash = 0.7 * _between(0.3, 2.4, patches + 0.25 * grain)
     ground = _mixed(np.broadcast_to(_colour(44, 38, 35), rgb.shape), _colour(112, 106, 102), ash)
     grey = rgb.mean(axis=-1, keepdims=True)
     return _mixed(rgb, 0.75 * ground + 0.25 * (0.4 * rgb + 0.3 * grey), fuel)
@@ -81,16 +81,16 @@ def _summer(rgb: Field, grain: Field, patches: Field) -> Field:
     bright = rgb.mean(axis=-1)
     dull = 1.0 - _between(20, 70, np.ptp(rgb, axis=-1))
     bare = _between(40, 70, bright) * (1.0 - _between(150, 190, bright)) * (1.0 - _water(rgb))
-    green = _colour(0.84, 1.2, 0.6) * bright[..., None] * (1.02 + 0.03 * patches[..., None])
-    return _mixed(rgb, green, bare * (0.35 + 0.4 * dull + 0.1 * patches) + 0.4 * _green(rgb))
+    green = _colour(0.96, 1.25, 0.75) * bright[..., None] * (1.02 + 0.03 * patches[..., None])
+    return _mixed(rgb, green, bare * (0.25 + 0.35 * dull + 0.1 * patches) + 0.3 * _green(rgb))
 
 
 def _autumn(rgb: Field, grain: Field, patches: Field) -> Field:
     """Ochre and rust where it is green, in patches; conifers, the darkest green, stay."""
     bright = rgb.mean(axis=-1)
     turned = _green(rgb) * (0.25 + 0.75 * _between(35, 70, bright)) * (0.8 + 0.15 * patches + 0.08 * grain)
-    hue = _between(-1.0, 1.0, patches + 0.7 * grain)
-    leaves = _mixed(np.broadcast_to(_colour(1.3, 1.02, 0.42), rgb.shape), _colour(1.42, 0.78, 0.42), hue)
+    hue = _between(-1.2, 1.2, patches + 0.5 * grain)
+    leaves = _mixed(np.broadcast_to(_colour(1.25, 1.03, 0.5), rgb.shape), _colour(1.38, 0.84, 0.5), hue)
     return _mixed(rgb, leaves * (bright[..., None] + 6.0), turned)
 
 
