@@ -14,26 +14,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perception.detection import Detection
+    from perception.detector import ChangeDetector
     from perception.errors import ClassListError, DependencyError, ImageError, PairError, UnknownModelError
     from perception.pair import Labels, Pair, read_image, read_pair
+    from perception.registry import MODELS, Model, load
 
 __all__ = [
+    "MODELS",
+    "ChangeDetector",
     "ClassListError",
     "DependencyError",
     "Detection",
     "ImageError",
     "Labels",
+    "Model",
     "Pair",
     "PairError",
     "UnknownModelError",
+    "load",
     "read_image",
     "read_pair",
 ]
 
 _HOMES = {
+    "ChangeDetector": "perception.detector",
     "Detection": "perception.detection",
     "Labels": "perception.pair",
+    "MODELS": "perception.registry",
+    "Model": "perception.registry",
     "Pair": "perception.pair",
+    "load": "perception.registry",
     "read_image": "perception.pair",
     "read_pair": "perception.pair",
 }

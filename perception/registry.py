@@ -1,0 +1,86 @@
+"""Every model of the package: what it does, where it comes from, its weights and their terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from earthgen.errors import WeightsError
+from perception.checkpoint import CARD, FILE
+from perception.detector import BinaryDetector, ChangeDetector
+from perception.errors import UnknownModelError
+
+Task = Literal["binary change detection", "semantic change detection"]
+_WEIGHTS = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A registered model.
+
+    Attributes:
+        name: what `load` takes.
+        title: what people call it.
+        task: what it does.
+        paper: where it is described.
+        fidelity: how near this implementation is to it.
+        licence: of the weights that ship.
+    """
+
+    name: str
+    title: str
+    task: Task
+    paper: str
+    fidelity: str
+    licence: str
+
+    @property
+    def weights(self) -> Path | None:
+        """Folder of the weights that ship with the package, or None if none do."""
+        folder = _WEIGHTS / self.name
+        return folder if (folder / FILE).is_file() else None
+
+    @property
+    def card(self) -> str | None:
+        """Text of the weights' card, or None if no weights ship."""
+        return None if self.weights is None else (self.weights / CARD).read_text(encoding="utf-8")
+
+
+MODELS = {
+    model.name: model
+    for model in (
+        Model(
+            name="cdmamba",
+            title="CDMamba",
+            task="binary change detection",
+            paper="Zhang et al., CDMamba, IEEE TGRS 63 (2025), arXiv 2406.04207",
+            fidelity="complete: the published configuration has the published tensors and reads the public checkpoints",
+            licence="Apache-2.0",
+        ),
+    )
+}
+
+
+def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -> ChangeDetector:
+    """Open a model.
+
+    Args:
+        name: see MODELS.
+        weights: a folder or file of weights; None for the ones that ship. `cdmamba` also takes a public checkpoint.
+        device: a torch device.
+
+    Raises:
+        UnknownModelError: no model of that name.
+        WeightsError: no weights ship and none were given, or they cannot be used.
+    """
+    model = MODELS.get(name)
+    if model is None:
+        raise UnknownModelError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
+    source = weights if weights is not None else model.weights
+    if source is None:
+        raise WeightsError(f"no weights of {name} ship with this version; give a folder with {FILE}")
+
+    from perception import cdmamba
+
+    return BinaryDetector(name, cdmamba.load(source), cdmamba.MULTIPLE, device)
