@@ -1,4 +1,4 @@
-"""The command line: `earthgen serve | tile | region | world | weights | info`.
+"""The command line: `earthgen serve | generate | tile | region | world | weights | info`.
 
 Results go to standard output, progress and errors to standard error. An error is one line and exit code 2; Ctrl-C
 is exit code 130. Commands import what they need when they run, so that `--help` loads no torch.
@@ -10,10 +10,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -48,10 +48,23 @@ WorldName = Annotated[
 ]
 RootName = Annotated[
     str | None,
-    typer.Option("--root", metavar="ROOT", help="Where the world starts: earth or planet.  [default: earth]"),
+    typer.Option("--root", metavar="ROOT", help="Where the world starts: earth, planet or prompt.  [default: earth]"),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", metavar="INTEGER", help="Seed, 0 to 2**63 - 1.  [default: 0]")]
 Prompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Text that guides generation.")]
+Negative = Annotated[
+    str | None, typer.Option("--negative", metavar="TEXT", help="Text that generation is guided away from.")
+]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", metavar="NUMBER", help="How strongly, 1 to 20.  [default: 1, no guidance]")
+]
+Day = Annotated[
+    str | None,
+    typer.Option("--date", metavar="YYYY-MM-DD", help="Show the edits of that day.  [default: those that never end]"),
+]
+WorldGsd = Annotated[
+    float | None, typer.Option("--gsd", metavar="METRES", help="Metres per pixel that a root prompt speaks of.")
+]
 EditsFile = Annotated[
     Path | None, typer.Option("--edits", metavar="FILE", help="JSON list of edits; - reads standard input.")
 ]
@@ -72,6 +85,15 @@ WeightsSource = Annotated[
         metavar="DIR",
         envvar="EARTHGEN_WEIGHTS",
         help="Folder of weights, or hf:OWNER/NAME.  [default: the ones that come with the package]",
+    ),
+]
+PromptWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-weights",
+        metavar="DIR",
+        envvar="EARTHGEN_PROMPT_WEIGHTS",
+        help="Weights of what prompts start from; a Stable Diffusion 2 layout is allowed.  [default: the package's]",
     ),
 ]
 Threads = Annotated[
@@ -107,6 +129,7 @@ def serve(
     no_cache: NoCache = False,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer requests.")] = 1,
     weights: WeightsSource = None,
+    prompt_weights: PromptWeights = None,
     threads: Threads = None,
 ) -> None:
     """Serve worlds as map tiles, with a map to look at them.
@@ -115,7 +138,12 @@ def serve(
     """
     import tileserver
 
-    chosen: dict[str, Any] = {"cache": _cache_folder(cache, no_cache), "weights": weights, "threads": threads}
+    chosen: dict[str, Any] = {
+        "cache": _cache_folder(cache, no_cache),
+        "weights": weights,
+        "prompt_weights": prompt_weights,
+        "threads": threads,
+    }
     # What was not said here may still come from the environment: see the service's settings.
     try:
         settings = tileserver.Settings(**{name: value for name, value in chosen.items() if value is not None})
@@ -136,24 +164,27 @@ def tile(
     root: RootName = None,
     seed: Seed = None,
     prompt: Prompt = None,
+    day: Day = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     weights: WeightsSource = None,
+    prompt_weights: PromptWeights = None,
     threads: Threads = None,
 ) -> None:
     """Write one map tile as a picture.
 
     Example: earthgen tile 12 2178 1421 --root earth --seed 7 -o tile.png
     """
-    from earthgen.pyramid import check_tile
+    from earthgen.pyramid import MAX_ZOOM, check_tile
 
     check_tile(z, x, y)
     if size not in (256, 512):
         raise InvalidRequestError(f"size is {size}; allowed: 256, 512")
     picture_format = _picture_format(output)
     folder = _cache_folder(cache, no_cache)
-    chosen = _chosen_world(folder, world, root, seed, prompt)
-    with _engine(weights, folder, threads) as engine:
+    chosen = _chosen_world(folder, world, root, seed, prompt).at(day)
+    chosen.check_zoom(z if size == 256 else min(z + 1, MAX_ZOOM))
+    with _engine(weights, prompt_weights, folder, threads) as engine:
         pixels = engine.tile(chosen, z, x, y, size=size)
     _write_picture(pixels, output, picture_format)
     typer.echo(output)
@@ -171,6 +202,7 @@ def region(
     root: RootName = None,
     seed: Seed = None,
     prompt: Prompt = None,
+    day: Day = None,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse regions of more pixels.  [default: 268435456]")
     ] = None,
@@ -178,6 +210,7 @@ def region(
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     weights: WeightsSource = None,
+    prompt_weights: PromptWeights = None,
     threads: Threads = None,
 ) -> None:
     """Write a region as a Cloud-Optimized GeoTIFF; run the same command again to continue a stopped one.
@@ -198,37 +231,88 @@ def region(
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     check_export(bounds, zoom, output, max_pixels=limit)
     folder = _cache_folder(cache, no_cache)
-    chosen = _chosen_world(folder, world, root, seed, prompt)
-    with _engine(weights, folder, threads) as engine, _progress(output.name, quiet) as show:
+    chosen = _chosen_world(folder, world, root, seed, prompt).at(day)
+    chosen.check_zoom(zoom)
+    with _engine(weights, prompt_weights, folder, threads) as engine, _progress(output.name, quiet) as show:
         box = export_cog(engine, chosen, bounds, zoom, output, show, max_pixels=limit)
     metres = ground_sampling_distance(zoom, latitude)
     typer.echo(f"{output}: {box.width} x {box.height} pixels, zoom {zoom}, {metres:.4g} m per pixel")
 
 
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture shows.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .png or .tif.")],
+    gsd: Annotated[float, typer.Option(metavar="METRES", help="Metres per pixel, 0.3 to 1200.")] = 1.0,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Pixels along a side, up to 4096.")] = 1024,
+    seed: Seed = None,
+    negative: Negative = None,
+    guidance: Guidance = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    weights: WeightsSource = None,
+    prompt_weights: PromptWeights = None,
+    threads: Threads = None,
+) -> None:
+    """Write one picture of what a prompt says, at a chosen resolution.
+
+    Example: earthgen generate "a harbour town on a rocky coast" --gsd 1 --size 1024 -o town.tif
+    """
+    from earthgen.picture import PictureFormat, encode_picture, frame_of, make_picture
+
+    endings: dict[str, PictureFormat] = {".png": "png", ".tif": "tif", ".tiff": "tif"}
+    picture_format = endings[_ending(output, endings)]
+    world = _new_world("prompt", seed, prompt, negative=negative, guidance=guidance, gsd=gsd)
+    frame = frame_of(world, size)
+    with (
+        _engine(weights, prompt_weights, _cache_folder(cache, no_cache), threads) as engine,
+        _progress(output.name, quiet) as show,
+    ):
+        pixels = make_picture(engine, world, frame, show)
+        content = encode_picture(engine, world, frame, pixels, picture_format)
+    _write_whole(output, lambda file: file.write(content))
+    typer.echo(f"{output}: {size} x {size} pixels, {world.gsd:g} m per pixel, world {world.id}")
+
+
 @world_app.command("make")
-def world_make(root: RootName = None, seed: Seed = None, prompt: Prompt = None, edits: EditsFile = None) -> None:
+def world_make(
+    root: RootName = None,
+    seed: Seed = None,
+    prompt: Prompt = None,
+    negative: Negative = None,
+    guidance: Guidance = None,
+    gsd: WorldGsd = None,
+    edits: EditsFile = None,
+) -> None:
     """Print a world's id and its canonical JSON.
 
     Example: earthgen world make --root planet --seed 7
     """
-    _print_world(_new_world(root, seed, prompt, edits))
+    _print_world(_new_world(root, seed, prompt, edits, negative, guidance, gsd))
 
 
-@world_app.command("register")
-def world_register(
+@world_app.command("register", hidden=True)
+@world_app.command("new")
+def world_new(
     root: RootName = None,
     seed: Seed = None,
     prompt: Prompt = None,
+    negative: Negative = None,
+    guidance: Guidance = None,
+    gsd: WorldGsd = None,
     edits: EditsFile = None,
     cache: CacheFolder = None,
 ) -> None:
     """Make a world known by its id to every command and service on the same cache folder.
 
-    Example: earthgen world register --root planet --seed 7
+    Example: earthgen world new --root prompt --prompt "a harbour town" --gsd 1
     """
+    from earthgen.editing import layers_of
     from earthgen.registry import WorldRegistry
 
-    world = _new_world(root, seed, prompt, edits)
+    world = _new_world(root, seed, prompt, edits, negative, guidance, gsd)
+    layers_of(world)  # Refuses polygons that could never be shown.
     WorldRegistry(_cache_folder(cache)).register(world)
     _print_world(world)
 
@@ -357,10 +441,26 @@ def _cache_folder(chosen: Path | None, no_cache: bool = False) -> Path | None:
     return (Path(home) if home else Path.home() / ".cache") / "earthgen"
 
 
-def _new_world(root: str | None, seed: int | None, prompt: str | None, edits: Path | None = None) -> World:
+def _new_world(
+    root: str | None,
+    seed: int | None,
+    prompt: str | None,
+    edits: Path | None = None,
+    negative: str | None = None,
+    guidance: float | None = None,
+    gsd: float | None = None,
+) -> World:
     from earthgen.world import World
 
-    value: dict[str, Any] = {"root": root, "seed": seed, "prompt": prompt, "edits": _read_edits(edits)}
+    value: dict[str, Any] = {
+        "root": root,
+        "seed": seed,
+        "prompt": prompt,
+        "edits": _read_edits(edits),
+        "negative": negative,
+        "guidance": guidance,
+        "gsd": gsd,
+    }
     return World.from_dict({name: item for name, item in value.items() if item is not None})
 
 
@@ -379,6 +479,11 @@ def _chosen_world(
 ) -> World:
     """The world that the options describe, either by name or by value."""
     if name is None:
+        if root == "prompt":
+            raise InvalidRequestError(
+                "root prompt needs options that this command lacks; make the world with `earthgen world new` and"
+                " give its id to --world"
+            )
         return _new_world(root, seed, prompt)
     if (root, seed, prompt) != (None, None, None):
         raise InvalidRequestError("give either --world, or --root, --seed and --prompt")
@@ -401,10 +506,12 @@ def _bounds(text: str) -> Bounds:
 
 
 @contextmanager
-def _engine(weights: str | None, cache: Path | None, threads: int | None) -> Iterator[Engine]:
+def _engine(
+    weights: str | None, prompt_weights: str | None, cache: Path | None, threads: int | None
+) -> Iterator[Engine]:
     from earthgen.engine import Engine
 
-    with Engine.open(weights, cache, threads=threads) as engine:
+    with Engine.open(weights, cache, threads=threads, prompt_weights=prompt_weights) as engine:
         yield engine
 
 
@@ -428,21 +535,31 @@ def _progress(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 def _picture_format(path: Path) -> str:
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-    if path.suffix.lower() not in formats:
-        raise InvalidRequestError(f"{path} ends in {path.suffix or 'nothing'!r}; allowed: {', '.join(formats)}")
+    return formats[_ending(path, formats)]
+
+
+def _ending(path: Path, allowed: Iterable[str]) -> str:
+    """The ending of a file to write, in small letters; refused if it is not allowed or its folder is not there."""
+    ending = path.suffix.lower()
+    if ending not in allowed:
+        raise InvalidRequestError(f"{path} ends in {path.suffix or 'nothing'!r}; allowed: {', '.join(allowed)}")
     if not path.parent.is_dir():
         raise InvalidRequestError(f"folder {path.parent} does not exist")
-    return formats[path.suffix.lower()]
+    return ending
 
 
 def _write_picture(pixels: npt.NDArray[np.uint8], path: Path, picture_format: str) -> None:
-    """Write beside and rename, so that a picture is there whole or not at all."""
     from PIL import Image
 
+    _write_whole(path, lambda file: Image.fromarray(pixels).save(file, picture_format, quality=90))
+
+
+def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write beside and rename, so that a file is there whole or not at all."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            Image.fromarray(pixels).save(file, picture_format, quality=90)
+            write(file)
         # mkstemp makes files for their owner only; a picture gets what any new file gets.
         mask = os.umask(0)
         os.umask(mask)

@@ -42,7 +42,6 @@ from earthgen.pyramid import (
     bounds_box,
     box_mercator_bounds,
     check_bounds,
-    check_zoom,
     level_zoom,
     point_pixel,
     tile_box,
@@ -479,12 +478,7 @@ def _digest(text: str) -> str:
 
 def _check(world: World, box: Box) -> None:
     """Refuse boxes that a world does not have, and those that would take more than one request may."""
-    check_zoom(box.zoom)
-    if box.zoom < world.min_zoom:
-        raise AddressError(
-            f"zoom {box.zoom} is coarser than this world, which begins at zoom {world.min_zoom};"
-            f" {world.min_zoom}..{MAX_ZOOM} are allowed"
-        )
+    world.check_zoom(box.zoom)
     if box.height < 1 or box.width < 1:
         raise AddressError(f"box of {box.height} x {box.width} pixels is empty")
     size = world_size(box.zoom)

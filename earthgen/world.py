@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Literal, get_args
 
-from earthgen.errors import WorldError
-from earthgen.pyramid import EQUATOR_GSD, LEVEL_ZOOMS, ROOT_ZOOM
+from earthgen.errors import AddressError, WorldError
+from earthgen.pyramid import EQUATOR_GSD, LEVEL_ZOOMS, MAX_ZOOM, ROOT_ZOOM, check_zoom
 
 Root = Literal["earth", "planet", "prompt"]
 ROOTS: tuple[Root, ...] = get_args(Root)
@@ -213,6 +213,15 @@ class World:
     def min_zoom(self) -> int:
         """The coarsest zoom that the world has: 0, or for a prompt 4 zooms above its root."""
         return 0 if self.gsd is None else self.root_zoom - PROMPT_MEANS
+
+    def check_zoom(self, zoom: int) -> None:
+        """Raise AddressError unless the world has pixels at a zoom."""
+        check_zoom(zoom)
+        if zoom < self.min_zoom:
+            raise AddressError(
+                f"zoom {zoom} is coarser than this world, which begins at zoom {self.min_zoom};"
+                f" {self.min_zoom}..{MAX_ZOOM} are allowed"
+            )
 
     @property
     def canonical_json(self) -> str:

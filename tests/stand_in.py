@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +21,7 @@ class CoordinateEngine:
         self.boxes: list[Box] = []
         self.closed = False
 
-    def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
+    def pixels(self, world: World, box: Box, *, cancelled: Callable[[], bool] | None = None) -> npt.NDArray[np.uint8]:
         self.boxes.append(box)
         rows = np.arange(box.row, box.row + box.height, dtype=np.int64)[:, None]
         columns = np.arange(box.column, box.column + box.width, dtype=np.int64)[None, :] % world_size(box.zoom)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ import earthgen.engine
 import tileserver
 from earthgen.cli import app, main
 from earthgen.errors import OverloadedError, WeightsError
+from earthgen.picture import frame_of
 from earthgen.pyramid import Box, bounds_box, box_bounds, tile_box
 from earthgen.registry import WorldRegistry
-from earthgen.world import World
+from earthgen.world import Edit, World
 from tests.stand_in import CoordinateEngine
 from tests.tiny import open_tiny, ripple_root, save_tiny_weights
 
@@ -79,17 +81,18 @@ def test_help_and_errors_need_no_torch() -> None:
     script = """
 import sys
 from earthgen.cli import app, main
-for words in (["--help"], [], ["tile", "--help"], ["region", "--help"], ["serve", "--help"], ["world", "--help"],
-              ["weights"], ["info", "--help"], ["--version"], ["world", "make", "--seed", "7"]):
+for words in (["--help"], [], ["tile", "--help"], ["generate", "--help"], ["region", "--help"], ["serve", "--help"],
+              ["world", "--help"], ["weights"], ["info", "--help"], ["--version"], ["world", "make", "--seed", "7"]):
     assert main(words) == 0, words
-for words in (["fly"], ["tile", "99", "0", "0", "-o", "x.png"], ["region", "--bbox", "1,2,3", "-o", "x.tif"]):
+for words in (["fly"], ["generate", "a harbour", "-o", "x.gif"], ["tile", "99", "0", "0", "-o", "x.png"],
+              ["region", "--bbox", "1,2,3", "-o", "x.tif"]):
     assert main(words) == 2, words
 heavy = {"torch", "diffusers", "fastapi", "titiler", "perception", "training", "datasets"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
-    for command in ("serve", "tile", "region", "world", "weights", "info"):
+    for command in ("serve", "generate", "tile", "region", "world", "weights", "info"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -167,7 +170,7 @@ def test_tile_of_a_registered_world(engine: CoordinateEngine, own_cache: Path, t
         (["tile", "3", "0", "0", "-o", "missing/a.png"], ["folder missing does not exist"]),
         (["tile", "3", "0", "0", "--size", "300", "-o", "a.png"], ["size is 300; allowed: 256, 512"]),
         (["tile", "3", "0", "0", "--seed", "-4", "-o", "a.png"], ["seed is -4"]),
-        (["tile", "3", "0", "0", "--root", "mars", "-o", "a.png"], ["root is 'mars'; allowed: earth, planet"]),
+        (["tile", "3", "0", "0", "--root", "mars", "-o", "a.png"], ["root is 'mars'; allowed: earth, planet, prompt"]),
         (["tile", "3", "0", "0", "--world", "mars", "-o", "a.png"], ["world 'mars' is unknown"]),
         (["tile", "3", "0", "0", "--world", "earth", "--seed", "1", "-o", "a.png"], ["either --world, or --root"]),
         (["region", "--bbox", "1,2,3", "--zoom", "3", "-o", "a.tif"], ["bbox is '1,2,3'; four numbers W,S,E,N"]),
@@ -187,6 +190,21 @@ def test_tile_of_a_registered_world(engine: CoordinateEngine, own_cache: Path, t
         (["world", "make", "--edits", "missing.json"], ["missing.json", "No such file"]),
         (["weights", "card", "missing"], ["'missing' is neither a folder"]),
         (["fly"], ["No such command 'fly'"]),
+        (
+            ["tile", "3", "0", "0", "--root", "prompt", "--prompt", "a", "-o", "a.png"],
+            ["`earthgen world new`", "--world"],
+        ),
+        (["tile", "3", "0", "0", "--date", "1 May", "-o", "a.png"], ["date is '1 May'", "2026-05-01"]),
+        (["generate", "a harbour", "-o", "a.jpg"], ["a.jpg ends in '.jpg'; allowed: .png, .tif, .tiff"]),
+        (["generate", "a harbour", "-o", "missing/a.png"], ["folder missing does not exist"]),
+        (["generate", "a harbour", "--gsd", "0.1", "-o", "a.png"], ["gsd is 0.1; a number from 0.3 to 1200"]),
+        (["generate", "a harbour", "--size", "5000", "-o", "a.png"], ["size is 5000; 1 to 4096"]),
+        (["generate", "a harbour", "--guidance", "0", "-o", "a.png"], ["guidance is 0.0; a number from 1 to 20"]),
+        (["generate", " ", "-o", "a.png"], ["needs a prompt"]),
+        (["generate", "a\x1b[2J", "-o", "a.png"], ["control character U+001B"]),
+        (["generate", "p" * 513, "-o", "a.png"], ["prompt has 513 characters; at most 512"]),
+        (["world", "new", "--root", "prompt", "--prompt", "a harbour"], ["needs a gsd"]),
+        (["world", "new", "--gsd", "1"], ["gsd is 1.0, but root 'earth'"]),
         (["serve", "--port", "99999"], ["--port"]),
         (["serve", "--workers", "0"], ["--workers"]),
     ],
@@ -260,7 +278,7 @@ class StoppingEngine(CoordinateEngine):
         super().__init__()
         self.error = error
 
-    def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
+    def pixels(self, world: World, box: Box, *, cancelled: Callable[[], bool] | None = None) -> npt.NDArray[np.uint8]:
         if len(self.boxes) == 2:
             raise self.error
         return super().pixels(world, box)
@@ -296,24 +314,84 @@ def test_options_reach_the_engine(opened: Opened, own_cache: Path) -> None:
     words = ["tile", "0", "0", "0", "-o", "a.png"]
     main(words)
     main([*words, "--no-cache"])
-    main([*words, "--cache", "here", "--weights", "hf:some/weights", "--threads", "3"])
+    main([*words, "--cache", "here", "--weights", "hf:some/weights", "--threads", "3", "--prompt-weights", "sd2"])
     assert opened == [
-        ((None, own_cache), {"threads": None}),
-        ((None, None), {"threads": None}),
-        (("hf:some/weights", Path("here")), {"threads": 3}),
+        ((None, own_cache), {"threads": None, "prompt_weights": None}),
+        ((None, None), {"threads": None, "prompt_weights": None}),
+        (("hf:some/weights", Path("here")), {"threads": 3, "prompt_weights": "sd2"}),
     ]
 
 
 def test_the_environment_names_the_cache(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EARTHGEN_CACHE", str(tmp_path / "elsewhere"))
     main(["tile", "0", "0", "0", "-o", "a.png"])
-    assert opened == [((None, tmp_path / "elsewhere"), {"threads": None})]
+    assert opened == [((None, tmp_path / "elsewhere"), {"threads": None, "prompt_weights": None})]
 
 
 def test_world_make_prints_id_and_canonical_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["world", "make", "--root", "planet", "--seed", "7"]) == 0
     assert capsys.readouterr().out == f"{PLANET_7.id}\n{PLANET_7.canonical_json}\n"
     assert os.listdir(tmp_path) == []
+
+
+def test_generate_writes_the_picture_its_name_says(
+    engine: CoordinateEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["generate", "a harbour town", "--gsd", "0.5", "--size", "600", "--seed", "7", "--negative", "blurry"]
+    world = World("prompt", 7, "a harbour town", negative="blurry", guidance=4, gsd=0.5)
+    expected = CoordinateEngine().pixels(world, frame_of(world, 600).box)
+    for name in ("a.png", "a.tif"):
+        assert main([*words, "--guidance", "4", "-o", name]) == 0
+        captured = capsys.readouterr()
+        assert captured.out == f"{name}: 600 x 600 pixels, 0.5 m per pixel, world {world.id}\n"
+        assert f"{name}: 100%" in captured.err
+    with Image.open(tmp_path / "a.png") as picture:
+        assert np.array_equal(np.asarray(picture), expected)
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert np.array_equal(np.moveaxis(dataset.read(), 0, -1), expected)
+        assert dataset.tags()["EARTHGEN_WORLD"] == world.id
+    assert sorted(os.listdir(tmp_path)) == ["a.png", "a.tif"]
+
+
+def test_a_world_by_prompt_is_made_once_and_then_named(
+    engine: CoordinateEngine, own_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--root", "prompt", "--prompt", "a harbour\n town", "--gsd", "1", "--negative", "fog", "--guidance", "2"]
+    assert main(["world", "new", *words]) == 0
+    world = World("prompt", 0, "a harbour town", negative="fog", guidance=2, gsd=1)
+    assert capsys.readouterr().out == f"{world.id}\n{world.canonical_json}\n"
+    assert WorldRegistry(own_cache).get(world.id) == world
+    assert main(["tile", "14", "3", "3", "--world", world.id, "-o", "a.png"]) == 0
+    assert main(["tile", "11", "3", "3", "--world", world.id, "-o", "b.png"]) == 2
+    assert "begins at zoom 12" in capsys.readouterr().err
+
+
+def test_a_polygon_that_can_never_be_shown_is_refused_when_the_world_is_made(
+    own_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edits.json").write_text(json.dumps([{"polygon": [[0, 0], [1, 0], [2, 0]], "action": "snow"}]))
+    assert main(["world", "new", "--edits", "edits.json"]) == 2
+    assert_one_line_error(capsys.readouterr(), "no area")
+    assert WorldRegistry(own_cache).names() == ("earth", "planet")
+
+
+def test_a_date_chooses_the_edits(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[World] = []
+
+    class Asked(CoordinateEngine):
+        def tile(self, world: World, z: int, x: int, y: int, *, size: int = 256) -> npt.NDArray[np.uint8]:
+            asked.append(world)
+            return super().tile(world, z, x, y, size=size)
+
+    monkeypatch.setattr(earthgen.engine.Engine, "open", lambda *_, **__: Asked())
+    polygon = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    world = World(edits=(Edit(polygon, "", "2026-05-01", action="snow"),))
+    name = WorldRegistry(own_cache).register(world)
+    for day in ("2026-04-30", "2026-05-01"):
+        assert main(["tile", "3", "1", "2", "--world", name, "--date", day, "-o", "a.png"]) == 0
+    assert asked == [World(), World(edits=(Edit(polygon, action="snow"),))]
 
 
 def test_world_register_then_show_and_list(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -494,6 +572,8 @@ def test_serve_passes_settings_on(monkeypatch: pytest.MonkeyPatch, own_cache: Pa
     assert how == {"host": "0.0.0.0", "port": 9000, "workers": 2}
     assert main(["serve", "--no-cache"]) == 0
     assert calls[1][0].cache is None
+    assert main(["serve", "--prompt-weights", "sd2"]) == 0
+    assert calls[2][0].prompt_weights == "sd2"
 
 
 def test_a_bad_setting_in_the_environment_is_one_line(

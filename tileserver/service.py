@@ -37,6 +37,7 @@ def open_engine(settings: Settings) -> WorldEngine:
         memory_bytes=settings.memory_bytes,
         disk_bytes=settings.disk_bytes,
         threads=settings.threads,
+        prompt_weights=settings.prompt_weights,
     )
 
 

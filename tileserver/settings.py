@@ -16,6 +16,11 @@ class Settings(BaseSettings):
     weights: str | None = Field(
         default=None, description="Folder of weights, or hf:OWNER/NAME; the ones that come with the package if absent."
     )
+    prompt_weights: str | None = Field(
+        default=None,
+        description="Weights of what prompts start from, as `weights`, or a latent-diffusion checkpoint; "
+        "the ones that come with the package if absent.",
+    )
     cache: Path | None = Field(
         default=None, description="Folder of finished windows and registered worlds; memory only if absent."
     )
