@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from earthgen.errors import WeightsError
+from perception.errors import first_line
 
 FILE = "model.safetensors"
 CARD = "README.md"
@@ -72,14 +73,14 @@ def read_network(source: str | Path, model: str, config_type: type[Config]) -> t
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be loaded: {_first_line(error)}") from error
+        raise WeightsError(f"{path} cannot be loaded: {first_line(error)}") from error
     if metadata.get("model") != model:
         raise WeightsError(f"{path} holds weights of {metadata.get('model', 'no named model')}; {model} is needed")
     try:
         fields = json.loads(metadata["config"])
         config = config_type(**{key: _tuples(value) for key, value in fields.items()})
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} has a configuration that {model} does not know: {_first_line(error)}") from error
+        raise WeightsError(f"{path} has a configuration that {model} does not know: {first_line(error)}") from error
     return config, state
 
 
@@ -107,7 +108,7 @@ def read_public(path: str | Path) -> State:
             ) from error
         raise WeightsError(f"{path} is no torch checkpoint, or is damaged") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{path} is truncated or damaged: {_first_line(error)}") from error
+        raise WeightsError(f"{path} is truncated or damaged: {first_line(error)}") from error
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
     ):
@@ -135,7 +136,3 @@ def fill(net: nn.Module, state: State, source: str | Path) -> None:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -32,3 +32,8 @@ class UnknownModelError(EarthgenError, LookupError):
 
 class DependencyError(EarthgenError, ImportError):
     """An optional package is missing; the message says what to install."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -23,7 +23,7 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
-from perception.errors import ImageError, PairError
+from perception.errors import ImageError, PairError, first_line
 
 FORMATS = ("GTiff", "PNG", "JPEG", "WEBP", "JP2OpenJPEG")
 """GDAL drivers that read an image. Virtual formats are left out: they can name other files and addresses."""
@@ -158,7 +158,7 @@ def read_image(path: str | Path, bands: Sequence[int] = (1, 2, 3)) -> Image:
                 valid = dataset.dataset_mask() > 0
                 transform, crs = dataset.transform, dataset.crs
         except RasterioError as error:
-            raise ImageError(f"{path} cannot be read as an image: {_first_line(error)}") from error
+            raise ImageError(f"{path} cannot be read as an image: {first_line(error)}") from error
     return Image(np.ascontiguousarray(np.moveaxis(_bytes(path, pixels, valid), 0, -1)), transform, crs, valid)
 
 
@@ -177,7 +177,7 @@ def read_mask(path: str | Path) -> npt.NDArray[np.bool_]:
             with rasterio.Env(), DatasetReader(str(path), driver=list(FORMATS)) as dataset:
                 return np.asarray(dataset.read(1) != 0)
         except RasterioError as error:
-            raise ImageError(f"{path} cannot be read as an image: {_first_line(error)}") from error
+            raise ImageError(f"{path} cannot be read as an image: {first_line(error)}") from error
 
 
 def read_pair(
@@ -279,7 +279,3 @@ def _crs_name(crs: CRS | None) -> str:
 
 def _size(pixels: npt.NDArray[np.uint8]) -> str:
     return f"{pixels.shape[1]} x {pixels.shape[0]}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

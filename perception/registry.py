@@ -58,17 +58,29 @@ MODELS = {
             fidelity="complete: the published configuration has the published tensors and reads the public checkpoints",
             licence="Apache-2.0",
         ),
+        Model(
+            name="semantic-cd",
+            title="after Semantic-CD",
+            task="semantic change detection",
+            paper="Zhu et al., Semantic-CD, IGARSS 2025, arXiv 2501.06808",
+            fidelity="reconstruction: no code or sizes are public; the abstract's parts, filled in after CAT-Seg",
+            licence="Apache-2.0",
+        ),
     )
 }
 
 
-def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -> ChangeDetector:
+def load(
+    name: str, weights: str | Path | None = None, *, device: str = "cpu", tower: str | Path | None = None
+) -> ChangeDetector:
     """Open a model.
 
     Args:
         name: see MODELS.
         weights: a folder or file of weights; None for the ones that ship. `cdmamba` also takes a public checkpoint.
         device: a torch device.
+        tower: for weights of `semantic-cd` that sit on an OpenCLIP model, where that is: a folder, or
+            `open_clip:MODEL:FILE`.
 
     Raises:
         UnknownModelError: no model of that name.
@@ -80,7 +92,10 @@ def load(name: str, weights: str | Path | None = None, *, device: str = "cpu") -
     source = weights if weights is not None else model.weights
     if source is None:
         raise WeightsError(f"no weights of {name} ship with this version; give a folder with {FILE}")
+    if name == "cdmamba":
+        from perception import cdmamba
 
-    from perception import cdmamba
+        return BinaryDetector(name, cdmamba.load(source), cdmamba.MULTIPLE, device)
+    from perception import semantic_cd
 
-    return BinaryDetector(name, cdmamba.load(source), cdmamba.MULTIPLE, device)
+    return semantic_cd.SemanticDetector(*semantic_cd.load(source, tower), device)
