@@ -63,8 +63,8 @@ class FakeEngine:
         return self.pixels(world, box, cancelled=cancelled)
 
     def pixels(self, world: World, box: Box, *, cancelled: Cancelled | None = None) -> npt.NDArray[np.uint8]:
-        if world.prompt or world.edits:
-            raise WorldError("these weights know no text; a world without prompt and edits is allowed")
+        if world.prompt and world.root != "prompt":
+            raise WorldError("these weights know no text: prompt must be empty")
         with self._lock:
             self.calls += 1
             self.order.append(box)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from PIL import Image
 from rasterio.io import MemoryFile
 from starlette.testclient import TestClient
 
-from earthgen.pyramid import Box, bounds_box, box_mercator_bounds, tile_box
-from earthgen.world import World
+from earthgen.picture import frame_of
+from earthgen.pyramid import Box, bounds_box, box_bounds, box_mercator_bounds, tile_box
+from earthgen.world import Edit, World
 from tests.fake_engine import FakeEngine, colours
 from tileserver import Settings, create_app
 from tileserver.serve import environment
@@ -249,6 +251,192 @@ def test_links_of_a_world_carry_its_parameters_on(client: TestClient) -> None:
         assert client.get(links[name]).status_code == 200
 
 
+HARBOUR = World("prompt", 7, "a harbour town", negative="fog", guidance=3, gsd=1)
+HARBOUR_QUERY = "prompt=a+harbour+town&gsd=1&seed=7&negative=fog&guidance=3"
+
+
+def test_a_world_by_prompt_is_in_the_address(client: TestClient) -> None:
+    description = client.get(f"/worlds/prompt?{HARBOUR_QUERY}").json()
+    assert (description["id"], description["minzoom"], description["maxzoom"]) == (HARBOUR.id, 12, 18)
+    assert {key: description[key] for key in HARBOUR.to_dict()} == HARBOUR.to_dict()
+    answer = client.get(description["links"]["tiles"].format(z=14, x=8192, y=8191))
+    np.testing.assert_array_equal(pixels_of(answer.content), colours(HARBOUR, tile_box(14, 8192, 8191)))
+    assert f"world={HARBOUR.id}" in answer.headers["x-earthgen"]
+    for name in ("self", "tilejson", "wmts", "preview"):
+        assert client.get(description["links"][name]).status_code == 200
+
+
+def test_tilejson_wmts_info_and_preview_say_where_a_world_by_prompt_begins(client: TestClient) -> None:
+    for size, zooms in ((256, (12, 18)), (512, (11, 17))):
+        document = client.get(f"/worlds/prompt/WebMercatorQuad/tilejson.json?{HARBOUR_QUERY}&tilesize={size}").json()
+        assert (document["minzoom"], document["maxzoom"]) == zooms
+        longitude, latitude, zoom = document["center"]
+        assert zooms[0] <= zoom <= zooms[1] and abs(longitude) < 1 and abs(latitude) < 61
+        x = 2 ** zooms[0] // 2
+        assert client.get(document["tiles"][0].format(z=zooms[0], x=x, y=x)).status_code == 200
+        assert client.get(document["tiles"][0].format(z=zooms[0] - 1, x=0, y=0)).status_code == 404
+    wmts = client.get(f"/worlds/prompt/WMTSCapabilities.xml?{HARBOUR_QUERY}").text
+    identifiers = re.findall(r"<TileMatrix>\s*<ows:Identifier>(\d+)<", wmts)
+    assert identifiers == [str(zoom) for zoom in range(12, 19)]
+    info = client.get(f"/worlds/prompt/info?{HARBOUR_QUERY}").json()
+    assert (info["minzoom"], info["maxzoom"]) == (12, 18)
+    preview = pixels_of(client.get(f"/worlds/prompt/preview.png?{HARBOUR_QUERY}").content)
+    # The picture at the asked resolution, with pixels of the nearest zoom that fits the size.
+    expected = colours(HARBOUR, bounds_box(box_bounds(frame_of(HARBOUR).box), 17))
+    np.testing.assert_array_equal(preview, expected)
+
+
+def test_worlds_of_the_earth_still_begin_at_zoom_0(client: TestClient) -> None:
+    wmts = client.get("/worlds/planet/WMTSCapabilities.xml").text
+    identifiers = re.findall(r"<TileMatrix>\s*<ows:Identifier>(\d+)<", wmts)
+    assert identifiers == [str(zoom) for zoom in range(19)]
+
+
+def test_a_registered_world_by_prompt_is_what_the_address_says(fresh: TestClient) -> None:
+    value = {"root": "prompt", "prompt": "a  harbour\ttown", "gsd": 1, "seed": 7, "negative": "fog", "guidance": 3}
+    name = fresh.post("/worlds", json=value).json()["id"]
+    assert name == HARBOUR.id
+    address = "tiles/WebMercatorQuad/14/8192/8191.png"
+    named, spelled = (fresh.get(f"/worlds/{name}/{address}"), fresh.get(f"/worlds/prompt/{address}?{HARBOUR_QUERY}"))
+    assert (named.status_code, named.content) == (200, spelled.content)
+    # Parameters may repeat what the world is, in any spelling that means the same, and nothing else.
+    assert fresh.get(f"/worlds/{name}/{address}?{HARBOUR_QUERY}&root=prompt").status_code == 200
+    assert fresh.get(f"/worlds/{name}/{address}?prompt=a+harbour++town").status_code == 200
+    for other in ("prompt=a+desert", "negative=", "gsd=1.5", "guidance=2", "root=earth"):
+        status = 200 if other == "negative=" else 422
+        assert fresh.get(f"/worlds/{name}/{address}?{other}").status_code == status
+
+
+EDITED = World(
+    "planet",
+    7,
+    edits=(
+        Edit(((7.0, 46.0), (7.4, 46.0), (7.4, 46.4)), "", None, "2026-05-01", action="snow"),
+        Edit(((7.0, 46.0), (7.4, 46.0), (7.4, 46.4)), "", "2026-05-01", action="flood"),
+    ),
+)
+
+
+def test_a_date_chooses_the_edits_on_every_route(fresh: TestClient) -> None:
+    name = fresh.post("/worlds", json=EDITED.to_dict()).json()["id"]
+    for path in (
+        "tiles/WebMercatorQuad/9/261/180.png",
+        "bbox/7,46,7.1,46.1.png",
+        "preview.png",
+        "point/7.2,46.1",
+        "statistics",
+        "info",
+    ):
+        answers = {day: fresh.get(f"/worlds/{name}/{path}?date={day}") for day in ("2026-04-30", "2026-05-01", "")}
+        assert {answer.status_code for answer in answers.values()} == {200}, path
+        if path == "info":
+            assert [answer.json()["id"] for answer in answers.values()] == [
+                EDITED.at("2026-04-30").id,
+                EDITED.at("2026-05-01").id,
+                EDITED.id,
+            ]
+        else:
+            assert len({answer.headers["etag"] for answer in answers.values()}) == 3, path
+    document = fresh.get(f"/worlds/{name}/WebMercatorQuad/tilejson.json?date=2026-04-30").json()
+    assert "date=2026-04-30" in document["tiles"][0]
+    tile = fresh.get(document["tiles"][0].format(z=9, x=261, y=180))
+    assert f"world={EDITED.at('2026-04-30').id}" in tile.headers["x-earthgen"]
+    # The description is of the world with all its edits; its links keep the day.
+    description = fresh.get(f"/worlds/{name}?date=2026-04-30").json()
+    assert description["id"] == name and len(description["edits"]) == 2
+    assert all("date=2026-04-30" in link for link in description["links"].values())
+    assert fresh.get(f"/worlds/{name}?date=yesterday").status_code == 422
+
+
+TEXTS = [
+    "<script>alert(1)</script>",
+    '"; DROP TABLE worlds; --',
+    "{{7*7}} %s ${x}",
+    "海辺の町 🏝️",
+    "a\u202eb",
+    "p" * 512,
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_prompt_is_data_everywhere(fresh: TestClient, text: str) -> None:
+    world = World("prompt", 0, text, gsd=1)
+    value = fresh.post("/worlds", json={"root": "prompt", "prompt": text, "gsd": 1})
+    assert (value.json()["id"], value.json()["prompt"]) == (world.id, world.prompt)
+    query = {"prompt": text, "gsd": "1"}
+    assert fresh.get("/worlds/prompt", params=query).json()["id"] == world.id
+    for path in ("WebMercatorQuad/tilejson.json", "WMTSCapabilities.xml", "tiles/WebMercatorQuad/14/1/1.png"):
+        answer = fresh.get(f"/worlds/prompt/{path}", params=query)
+        assert answer.status_code == 200
+        assert "text/html" not in answer.headers["content-type"]
+        assert all(part.isascii() for part in answer.headers.values())
+    wmts = fresh.get("/worlds/prompt/WMTSCapabilities.xml", params=query).text
+    ElementTree.fromstring(wmts)
+    assert "<script" not in wmts
+    tif = fresh.get("/worlds/prompt/bbox/0,0,0.001,0.001.tif", params=query)
+    with MemoryFile(tif.content) as file, file.open() as dataset:
+        assert World.from_dict(json.loads(dataset.tags()["EARTHGEN_WORLD_JSON"])) == world
+    for path in ("/", "/docs"):
+        assert text not in fresh.get(path, params=query).text
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "kind"),
+    [
+        ({}, {}, "image/png"),
+        ({"format": "tif"}, {}, "image/tiff"),
+        ({}, {"Accept": "image/tiff"}, "image/tiff"),
+        ({}, {"Accept": "text/html, image/png, image/tiff;q=0.5"}, "image/png"),
+        ({"format": "png"}, {"Accept": "image/tiff"}, "image/png"),
+    ],
+)
+def test_generate_answers_with_one_picture(
+    client: TestClient, body: dict[str, Any], headers: dict[str, str], kind: str
+) -> None:
+    asked = {"prompt": "a harbour town", "gsd": 0.5, "size": 300, "seed": 7, "negative": "fog", "guidance": 3}
+    answer = client.post("/generate", json=asked | body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == kind
+    world = World("prompt", 7, "a harbour town", negative="fog", guidance=3, gsd=0.5)
+    assert f"world={world.id}" in answer.headers["x-earthgen"]
+    frame = frame_of(world, 300)
+    if kind == "image/png":
+        np.testing.assert_array_equal(pixels_of(answer.content), colours(world, frame.box))
+    else:
+        with MemoryFile(answer.content) as file, file.open() as dataset:
+            np.testing.assert_array_equal(np.moveaxis(dataset.read(), 0, -1), colours(world, frame.box))
+            assert dataset.transform == frame.transform
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({}, 422, ["prompt is missing"]),
+        ({"prompt": ""}, 422, ["needs a prompt"]),
+        ({"prompt": "p" * 513}, 422, ["prompt is 'ppp", "512"]),
+        ({"prompt": "a\u0000"}, 422, ["control character U+0000"]),
+        ({"prompt": 7}, 422, ["prompt is 7", "string"]),
+        ({"prompt": "a", "gsd": 0.1}, 422, ["gsd is 0.1", "0.3"]),
+        ({"prompt": "a", "size": 0}, 422, ["size is 0"]),
+        ({"prompt": "a", "size": 4097}, 422, ["size is 4097", "4096"]),
+        ({"prompt": "a", "size": 4096, "gsd": 1.15}, 413, ["4096 x 4096", "16777216", "smaller"]),
+        ({"prompt": "a", "seed": -1}, 422, ["seed is -1"]),
+        ({"prompt": "a", "guidance": 99}, 422, ["guidance is 99", "20"]),
+        ({"prompt": "a", "format": "gif"}, 422, ["'gif'", "'png'"]),
+        ({"prompt": "a", "colour": "red"}, 422, ["colour"]),
+        ([], 422, ["valid dictionary"]),
+    ],
+)
+def test_generate_refuses_what_it_cannot_make(
+    client: TestClient, engine: FakeEngine, body: Any, status: int, words: list[str]
+) -> None:
+    answer = client.post("/generate", json=body)
+    assert answer.status_code == status, answer.text
+    for word in words:
+        assert word in answer.json()["detail"]
+    assert engine.calls == 0
+
+
 def test_bbox_gives_whole_pixels_with_their_place_and_says_synthetic(client: TestClient) -> None:
     bounds = (7.1, 46.2, 7.3, 46.35)
     answer = client.get("/worlds/planet/bbox/7.1,46.2,7.3,46.35.tif?seed=7&zoom=11")
@@ -390,6 +578,7 @@ def test_openapi_and_its_page_name_every_contract_route(client: TestClient) -> N
         "/worlds/{world}/preview.{format}",
         "/worlds/{world}/info",
         "/worlds/{world}/statistics",
+        "/generate",
     }
     page = client.get("/docs")
     assert all(path in page.text for path in paths)
@@ -454,6 +643,23 @@ BAD_REQUESTS = [
     ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?rescale=1", 422, ["rescale"]),
     ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?colormap_name=viridis", 400, ["band"]),
     ('/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?bidx=1&colormap={"a":1}', 422, ["colormap"]),
+    ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?gsd=1", 422, ["gsd is 1.0", "'planet'"]),
+    ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?guidance=0", 422, ["guidance is 0.0", "1 to 20"]),
+    ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?guidance=x", 422, ["guidance is 'x'", "number"]),
+    ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?negative=%00", 422, ["control character U+0000"]),
+    ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?prompt=%1B%5B2J", 422, ["control character U+001B"]),
+    (f"/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?negative={'p' * 513}", 422, ["negative", "512"]),
+    ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?date=1+May", 422, ["date is '1 May'", "2026-05-01"]),
+    ("/worlds/planet/tiles/WebMercatorQuad/3/0/0.png?date=2026-02-30", 422, ["date is '2026-02-30'"]),
+    ("/worlds/prompt/tiles/WebMercatorQuad/13/0/0.png", 422, ["needs a prompt"]),
+    ("/worlds/prompt/tiles/WebMercatorQuad/13/0/0.png?prompt=a+harbour", 422, ["needs a gsd", "0.3 to 1200"]),
+    ("/worlds/prompt/tiles/WebMercatorQuad/13/0/0.png?prompt=a&gsd=nan", 422, ["gsd is nan", "0.3 to 1200"]),
+    ("/worlds/prompt/tiles/WebMercatorQuad/13/0/0.png?prompt=a&gsd=0.1", 422, ["gsd is 0.1"]),
+    ("/worlds/prompt/tiles/WebMercatorQuad/11/0/0.png?prompt=a&gsd=1", 404, ["zoom 11", "begins at zoom 12", "12..18"]),
+    ("/worlds/prompt/tiles/WebMercatorQuad/10/0/0.png?prompt=a&gsd=1&tilesize=512", 404, ["begins at zoom 12"]),
+    ("/worlds/prompt/bbox/0,0,0.1,0.1.png?prompt=a&gsd=1&zoom=11", 400, ["begins at zoom 12"]),
+    ("/worlds/prompt/bbox/0,0,0.3,0.3.png?prompt=a&gsd=1&zoom=12", 413, ["means of 256 pixels each"]),
+    ("/worlds/prompt/point/0,0?prompt=a&gsd=1&zoom=3", 400, ["begins at zoom 12"]),
     ("/worlds/nowhere/tiles/WebMercatorQuad/3/0/0.png", 404, ["'nowhere'", "earth, planet"]),
     ("/worlds/0123456789abcdef0123", 404, ["0123456789abcdef0123", "registered"]),
     ("/worlds/planet/bbox/nan,46,8,47.tif", 400, ["nan", "finite"]),
@@ -510,7 +716,16 @@ def test_an_expression_must_give_a_value_for_each_pixel(client: TestClient, expr
 
 
 BAD_WORLDS: list[tuple[Any, list[str]]] = [
-    ({"root": "moon"}, ["'moon'", "earth, planet"]),
+    ({"root": "moon"}, ["'moon'", "earth, planet, prompt"]),
+    ({"root": "prompt", "prompt": "a"}, ["needs a gsd"]),
+    ({"root": "prompt", "prompt": "\n", "gsd": 1}, ["needs a prompt"]),
+    ({"root": "prompt", "prompt": "a", "gsd": 1e9}, ["gsd is 1000000000.0"]),
+    ({"prompt": "a\u0000"}, ["control character U+0000"]),
+    ({"guidance": 0}, ["guidance is 0", "1 to 20"]),
+    ({"edits": [{"polygon": [[0, 0], [1, 0], [2, 0]], "action": "snow"}]}, ["no area"]),
+    ({"edits": [{"polygon": [[0, 0], [1, 0], [1, 1]], "action": "explode"}]}, ["'explode'", "snow"]),
+    ({"edits": [{"polygon": [[0, 0], [1, 0], [1, 1]], "action": "reseed"}]}, ["lacks a seed"]),
+    ({"edits": [{"polygon": [[-80, -60], [80, -60], [0, 60]], "action": "snow"}]}, ["at zoom 6, the coarsest"]),
     ({"seed": -1}, ["-1", "0 to"]),
     ({"seed": 2**63}, [str(2**63)]),
     ({"seed": 1.5}, ["1.5", "integer"]),
@@ -534,6 +749,16 @@ def test_bad_worlds_are_not_registered(client: TestClient, value: Any, words: li
     for word in words:
         assert word in answer.json()["detail"]
     assert client.get("/worlds").json() == before
+
+
+@pytest.mark.parametrize("path", ["/worlds", "/generate"])
+def test_half_a_surrogate_pair_is_no_text(client: TestClient, path: str) -> None:
+    content = b'{"root": "prompt", "prompt": "\\ud800", "gsd": 1}'
+    if path == "/generate":
+        content = content.replace(b'"root": "prompt", ', b"")
+    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    assert "d800" in answer.json()["detail"].lower()
 
 
 def test_a_body_that_is_no_json_is_refused(client: TestClient) -> None:

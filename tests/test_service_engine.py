@@ -21,9 +21,10 @@ from starlette.testclient import TestClient
 
 import earthgen.engine
 from earthgen.engine import Engine
+from earthgen.picture import frame_of
 from earthgen.world import World
 from tests.test_service_live import eventually, running
-from tests.tiny import open_tiny, ripple_root, save_tiny_weights
+from tests.tiny import open_tiny, ripple_prompts, ripple_root, save_tiny_weights
 from tileserver import Settings, create_app
 
 ADDRESS = "/worlds/planet/tiles/WebMercatorQuad/10/530/360.png?seed=7"
@@ -38,6 +39,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def ripples(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(earthgen.engine, "open_root", ripple_root)
+    monkeypatch.setattr(earthgen.engine, "open_prompt_root", ripple_prompts)
     yield
 
 
@@ -70,6 +72,38 @@ def test_a_restarted_server_answers_from_its_cache_with_the_same_tag_and_bytes(w
     assert engines[1].activity().done == 0
     assert answers[0].content == answers[1].content
     assert answers[0].headers["etag"] == answers[1].headers["etag"]
+
+
+@pytest.mark.usefixtures("ripples")
+def test_an_edited_world_shares_what_its_edit_does_not_touch(weights: Path, tmp_path: Path) -> None:
+    engine = open_tiny(weights, tmp_path)
+    with TestClient(create_app(Settings(cache=tmp_path), lambda _: engine)) as client:
+        snow = {"action": "snow", "polygon": [[6.4, 46.9], [6.6, 46.9], [6.6, 47.1]], "valid_from": "2026-01-01"}
+        name = client.post("/worlds", json={"root": "planet", "seed": 7, "edits": [snow]}).json()["id"]
+        near = "tiles/WebMercatorQuad/10/530/360.png"
+        far = "tiles/WebMercatorQuad/10/530/400.png"
+        base = {path: client.get(f"/worlds/planet/{path}?seed=7") for path in (near, far)}
+        made = engine.activity().done
+        answer = client.get(f"/worlds/{name}/{far}")
+        assert (answer.headers["x-cache"], answer.content) == ("HIT", base[far].content)
+        assert engine.activity().done == made
+        answer = client.get(f"/worlds/{name}/{near}")
+        assert answer.headers["x-cache"] == "MISS"
+        before, after = (np.asarray(Image.open(BytesIO(a.content))) for a in (base[near], answer))
+        changed = (before != after).any(axis=-1)
+        assert changed.any() and not changed.all()
+        assert client.get(f"/worlds/{name}/{near}?date=2025-12-31").content == base[near].content
+
+
+@pytest.mark.usefixtures("ripples")
+def test_a_picture_from_a_prompt_is_the_worlds_own_pixels(weights: Path) -> None:
+    engine = open_tiny(weights)
+    with TestClient(create_app(Settings(), lambda _: engine)) as client:
+        answer = client.post("/generate", json={"prompt": "a harbour", "gsd": 100, "size": 200, "seed": 3})
+        assert answer.status_code == 200
+        world = World("prompt", 3, "a harbour", gsd=100)
+        expected = engine.pixels(world, frame_of(world, 200).box)
+    np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(answer.content))), expected)
 
 
 def has_members(group: int) -> bool:

@@ -6,7 +6,7 @@ route are coroutines here, because twelve hops between threads cost more than a 
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -35,6 +35,10 @@ MAX_BANDS = 16
 MAX_EXPRESSION_CHARACTERS = 500
 MAX_HISTOGRAM_BINS = 1024
 _ZOOM = "(?:[0-9]|1[0-8])"
+BY_PROMPT = "prompt"
+"""The name of worlds whose prompt and GSD are in the address."""
+WORLD_QUERY = ("seed", "prompt", "negative", "guidance", "gsd", "root", "date")
+"""Query parameters that say which world a request is about."""
 IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "public, no-cache"
 
@@ -51,39 +55,76 @@ def _absent_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
-async def world_of(
+async def named_world(
     request: Request,
-    world: Annotated[str, Path(description="earth, planet, or the id of a registered world", examples=["earth"])],
+    world: Annotated[
+        str, Path(description="earth, planet, prompt, or the id of a registered world", examples=["earth"])
+    ],
     seed: Annotated[
         Annotated[int, Field(ge=0, le=MAX_SEED)] | None,
         BeforeValidator(_absent_if_empty),
-        Query(description="Seed of a built-in world; 0 by default."),
+        Query(description="Seed of a world that is not registered; 0 by default."),
     ] = None,
     prompt: Annotated[
         Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] | None,
         BeforeValidator(_absent_if_empty),
-        Query(description="Text that guides a built-in world."),
+        Query(description="Text that guides it; world `prompt` starts from it."),
+    ] = None,
+    negative: Annotated[
+        Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] | None,
+        BeforeValidator(_absent_if_empty),
+        Query(description="Text that it is guided away from."),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        BeforeValidator(_absent_if_empty),
+        Query(description="How strongly, 1 to 20; 1, no guidance, by default."),
+    ] = None,
+    gsd: Annotated[
+        float | None,
+        BeforeValidator(_absent_if_empty),
+        Query(description="Metres per pixel that the prompt of world `prompt` speaks of, 0.3 to 1200."),
     ] = None,
     root: Annotated[
         Root | None, BeforeValidator(_absent_if_empty), Query(description="Must agree with the world's own root.")
     ] = None,
 ) -> World:
-    """The world that a request is about.
+    """The world that a request names, with all edits.
 
     Raises:
         UnknownWorldError: nobody registered that id.
-        WorldError: a parameter contradicts the named world.
+        WorldError: a parameter contradicts the named world, or makes no sense.
     """
-    if world not in BUILT_IN:
-        value: World = await run_in_threadpool(service_of(request).registry.get, world)
-        for name, asked, own in (("seed", seed, value.seed), ("prompt", prompt, value.prompt)):
-            if asked is not None and asked != own:
-                raise WorldError(f"world {world} is registered with {name} {own!r}; {name}={asked!r} cannot change it")
+    asked = {"seed": seed, "prompt": prompt, "negative": negative, "guidance": guidance, "gsd": gsd}
+    given = {name: item for name, item in asked.items() if item is not None}
+    if world in BUILT_IN or world == BY_PROMPT:
+        value = World.from_dict({"root": world, **given})
     else:
-        value = World(root=BUILT_IN[world].root, seed=seed or 0, prompt=prompt or "")
+        value = await run_in_threadpool(service_of(request).registry.get, world)
+        for name, item in given.items():
+            own = getattr(value, name)
+            # Compared as a world would hold it: text is normalised.
+            if own is None or getattr(replace(value, **{name: item}), name) != own:
+                raise WorldError(f"world {world} is registered with {name} {own!r}; {name}={item!r} cannot change it")
     if root is not None and root != value.root:
         raise WorldError(f"world {world} has root {value.root!r}; root={root!r} cannot change it")
     return value
+
+
+async def world_of(
+    world: Annotated[World, Depends(named_world)],
+    date: Annotated[
+        Annotated[str, Field(max_length=10)] | None,
+        BeforeValidator(_absent_if_empty),
+        Query(description="Day whose edits hold, as 2026-05-01; by default those that never end."),
+    ] = None,
+) -> World:
+    """The world that a request is about: the named one, on a day if one is given.
+
+    Raises:
+        WorldError: no such day.
+    """
+    return world if date is None else world.at(date)
 
 
 @dataclass

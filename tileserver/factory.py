@@ -27,12 +27,14 @@ from titiler.core.routing import EndpointScope
 from titiler.extensions.wmts import wmtsExtension
 
 from earthgen.errors import AddressError
+from earthgen.picture import frame_of
 from earthgen.pyramid import MAX_ZOOM
 from earthgen.world import World
 from tileserver.admission import Cancelled
 from tileserver.dependencies import (
     IMMUTABLE,
     REVALIDATE,
+    WORLD_QUERY,
     NoParams,
     WorldBandParams,
     WorldHistogramParams,
@@ -62,8 +64,6 @@ TILE_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 _RENDERING = ("bidx", "expression", "rescale", "color_formula", "colormap", "colormap_name", "return_mask")
 """Query parameters that change a tile's bytes, in titiler's names."""
-_WORLD = ("seed", "prompt", "root")
-"""Query parameters that name the world, in ours."""
 
 _bands = inline(WorldBandParams)
 _pixels = inline(WorldPixelParams)
@@ -180,6 +180,7 @@ class WorldFactory(TilerFactory):
             size = int(tilesize)
             try:
                 box = tile_pixels(z, x, y, size)
+                world.check_zoom(box.zoom)
             except AddressError as error:
                 raise not_found(error) from error
 
@@ -228,20 +229,25 @@ class WorldFactory(TilerFactory):
             """TileJSON 3 of the world; its tile addresses carry the world's parameters and the version on."""
             service = service_of(request)
             address = self.url_for(request, "tile", tileMatrixSetId=TMS, z="{z}", x="{x}", y="{y}", format=tile_format)
-            carried = [item for item in request.query_params.multi_items() if item[0] in (*_WORLD, *_RENDERING)]
+            carried = [item for item in request.query_params.multi_items() if item[0] in (*WORLD_QUERY, *_RENDERING)]
             if tilesize != "256":
                 carried.append(("tilesize", tilesize))
             carried.append(("v", service.version))
-            return {
+            large = int(tilesize != "256")
+            document = {
                 "name": f"earthgen {world.root}, seed {world.seed}",
                 "description": "Synthetic imagery: generated, not observed.",
                 "version": "1.0.0",
                 "attribution": self.attribution or None,
                 "tiles": [f"{address}?{urlencode(carried)}"],
-                "minzoom": 0,
-                "maxzoom": MAX_ZOOM if tilesize == "256" else MAX_ZOOM - 1,
+                "minzoom": max(0, world.min_zoom - large),
+                "maxzoom": MAX_ZOOM - large,
                 "bounds": list(WORLD_BOUNDS),
                 # MapLibre takes its tile size from here; it would assume 512 otherwise.
                 "tileSize": int(tilesize),
                 "world": world.id,
             }
+            if world.gsd is not None:
+                frame = frame_of(world)
+                document["center"] = [frame.longitude, frame.latitude, frame.box.zoom - large]
+            return document

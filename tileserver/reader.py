@@ -30,6 +30,7 @@ from rio_tiler.models import BandStatistics, ImageData, Info, PointData
 from rio_tiler.utils import CRS_to_uri
 
 from earthgen.errors import AddressError, RequestTooLargeError
+from earthgen.picture import frame_of
 from earthgen.pyramid import (
     MAX_LATITUDE,
     MAX_ZOOM,
@@ -37,6 +38,7 @@ from earthgen.pyramid import (
     Box,
     Window,
     bounds_box,
+    box_bounds,
     box_mercator_bounds,
     check_bounds,
     check_tile,
@@ -157,11 +159,12 @@ class WorldReader(BaseReader):
     max_pixels: int = attr.ib(default=2048 * 2048, kw_only=True)
     cancelled: Cancelled | None = attr.ib(default=None, kw_only=True)
 
-    minzoom = 0
-    maxzoom = MAX_ZOOM
+    minzoom: int = attr.ib(init=False)
+    maxzoom: int = attr.ib(init=False, default=MAX_ZOOM)
 
     def __attrs_post_init__(self) -> None:
         """Describe the native grid: zoom 18 of Web Mercator."""
+        self.minzoom = self.input.min_zoom
         self.crs = WEB_MERCATOR
         self.width = self.height = world_size(MAX_ZOOM)
         self.bounds = box_mercator_bounds(Box(MAX_ZOOM, 0, 0, self.height, self.width))
@@ -274,8 +277,9 @@ class WorldReader(BaseReader):
         resampling_method: str = "bilinear",
         reproject_method: str = "bilinear",
     ) -> ImageData:
-        """The whole world, see `part`."""
-        image = self._area(WORLD_BOUNDS, dst_crs, max_size, height, width, zoom, resampling_method, reproject_method)
+        """The whole world, or the picture of a world by prompt, which has no whole; see `part`."""
+        bounds = WORLD_BOUNDS if self.input.gsd is None else box_bounds(frame_of(self.input).box)
+        image = self._area(bounds, dst_crs, max_size, height, width, zoom, resampling_method, reproject_method)
         return _select(image, indexes, expression)
 
     def point(
@@ -300,7 +304,7 @@ class WorldReader(BaseReader):
                 raise AddressError(f"place ({lon}, {lat}) holds a number that is not finite")
             (longitude,), (latitude,) = transform(coord_crs, WGS84_CRS, [lon], [lat])[:2]
         level = MAX_ZOOM if zoom is None else zoom
-        check_zoom(level)
+        self.input.check_zoom(level)
         red, green, blue = self.engine.point(self.input, longitude, latitude, zoom=level, cancelled=self.cancelled)
         point = PointData(
             np.ma.MaskedArray(np.array([red, green, blue], dtype=np.uint8)),
@@ -372,7 +376,7 @@ class WorldReader(BaseReader):
         native = dst_crs is None or dst_crs == WEB_MERCATOR
         # With an explicit zoom the request means those pixels, and the limit answers if they are too many.
         limit = max_size or (None if zoom is not None else DEFAULT_SIZE)
-        box = _finest_box(bounds, MAX_ZOOM if zoom is None else zoom, limit)
+        box = _finest_box(bounds, MAX_ZOOM if zoom is None else zoom, limit, self.minzoom)
         if native and height is None and width is None:
             self._check_size(box.width, box.height, f"at zoom {box.zoom}")
             return self._read(box)
@@ -382,7 +386,7 @@ class WorldReader(BaseReader):
         return self._resample(grid, method)
 
     def _resample(self, grid: _Grid, method: str) -> ImageData:
-        source = _source_box(grid)
+        source = _source_box(grid, self.minzoom)
         # The source may be finer than the target by less than 2 along each axis, so 4 times its pixels is the rule;
         # more comes from a shape so distorted that it costs more than it shows.
         if source.width * source.height > 4 * max(self.max_pixels, world_size(0) ** 2):
@@ -415,6 +419,14 @@ class WorldReader(BaseReader):
 
     def _read(self, box: Box) -> ImageData:
         """The one path from a box of pixels to an image."""
+        self.input.check_zoom(box.zoom)
+        # Pixels coarser than the root of a world by prompt cost what they are made from.
+        finer = max(0, self.input.root_zoom - box.zoom) if self.input.gsd is not None else 0
+        if finer and box.width * box.height << 2 * finer > 4 * self.max_pixels:
+            raise RequestTooLargeError(
+                f"{box.width} x {box.height} pixels at zoom {box.zoom} are means of {1 << 2 * finer} pixels each;"
+                f" at most {4 * self.max_pixels} are allowed in one request: ask for a smaller area"
+            )
         pixels = self.engine.pixels(self.input, box, cancelled=self.cancelled)
         return self._image(pixels, box_mercator_bounds(box))
 
@@ -479,10 +491,10 @@ def _geographic(bbox: Sequence[float], crs: CRS) -> Bounds:
     return west, max(south, -MAX_LATITUDE), east, min(north, MAX_LATITUDE)
 
 
-def _finest_box(bounds: Bounds, zoom: int, limit: int | None) -> Box:
+def _finest_box(bounds: Bounds, zoom: int, limit: int | None, coarsest: int) -> Box:
     """The box that covers bounds at `zoom`, or at the finest coarser zoom whose longest side is within `limit`."""
     box = bounds_box(bounds, zoom)
-    while limit is not None and max(box.width, box.height) > limit and box.zoom > 0:
+    while limit is not None and max(box.width, box.height) > limit and box.zoom > coarsest:
         box = bounds_box(bounds, box.zoom - 1)
     return box
 
@@ -504,12 +516,12 @@ def _target_grid(bounds: Bounds, crs: CRS, box: Box, height: int | None, width: 
     return _Grid(crs, (left, bottom, right, top), max(1, round(width)), max(1, round(height)))
 
 
-def _source_box(grid: _Grid) -> Box:
+def _source_box(grid: _Grid, coarsest: int) -> Box:
     """The native pixels a grid is made from: the coarsest zoom at least as fine, with a margin to interpolate in."""
     west, south, east, north = transform_bounds(grid.crs, WGS84_CRS, *grid.bounds, densify_pts=21)
     bounds = (max(west, -180.0), max(south, -90.0), min(east, 180.0), min(north, 90.0))
     check_bounds(bounds)
-    for zoom in range(MAX_ZOOM + 1):
+    for zoom in range(coarsest, MAX_ZOOM + 1):
         box = bounds_box(bounds, zoom)
         if box.width >= grid.width and box.height >= grid.height:
             break

@@ -8,14 +8,14 @@ from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from earthgen.editing import layers_of
 from earthgen.errors import RegistryError
 from earthgen.pyramid import MAX_ZOOM
 from earthgen.world import World
-from tileserver.dependencies import service_of, world_of
+from tileserver.dependencies import WORLD_QUERY, named_world, service_of, world_of
 
 _logger = logging.getLogger(__name__)
 router = APIRouter(tags=["worlds"])
-_QUERY = ("seed", "prompt", "root")
 
 
 def describe(request: Request, name: str, world: World, query: str = "") -> dict[str, Any]:
@@ -29,7 +29,7 @@ def describe(request: Request, name: str, world: World, query: str = "") -> dict
         "id": world.id,
         **world.to_dict(),
         "synthetic": True,
-        "minzoom": 0,
+        "minzoom": world.min_zoom,
         "maxzoom": MAX_ZOOM,
         "weights": service.engine.weights_id,
         "version": service.version,
@@ -69,13 +69,18 @@ def register_world(
     world: Annotated[
         dict[str, Any],
         Body(
-            description='A world\'s value; absent keys take their defaults: root "earth", seed 0, no prompt, no edits.',
-            openapi_examples={"planet": {"value": {"root": "planet", "seed": 7}}},
+            description="A world's value; absent keys take their defaults: root `earth`, seed 0, no prompt, no edits.",
+            openapi_examples={
+                "planet": {"value": {"root": "planet", "seed": 7}},
+                "prompt": {"value": {"root": "prompt", "prompt": "a harbour town on a rocky coast", "gsd": 1}},
+                "edit": {"value": {"edits": [{"action": "snow", "polygon": [[11, 47], [11.1, 47], [11, 47.1]]}]}},
+            },
         ),
     ],
 ) -> dict[str, Any]:
     """Make a world known under its id; the same value gets the same id, however often."""
     value = World.from_dict(world)
+    layers_of(value)  # Refuses polygons that could never be shown.
     try:
         name = service_of(request).registry.register(value)
     except RegistryError as error:
@@ -88,9 +93,10 @@ def register_world(
 @router.get("/worlds/{world}")
 async def get_world(
     request: Request,
-    value: Annotated[World, Depends(world_of)],
-    world: Annotated[str, Path(description="earth, planet, or the id of a registered world")],
+    value: Annotated[World, Depends(named_world)],
+    on_that_day: Annotated[World, Depends(world_of)],
+    world: Annotated[str, Path(description="earth, planet, prompt, or the id of a registered world")],
 ) -> dict[str, Any]:
-    """One world: its value, its id and its links, which carry seed and prompt on."""
-    query = urlencode([item for item in request.query_params.multi_items() if item[0] in _QUERY])
+    """One world: its value with all edits, its id and its links, which carry the world's parameters and the date on."""
+    query = urlencode([item for item in request.query_params.multi_items() if item[0] in WORLD_QUERY])
     return describe(request, world, value, query)
