@@ -121,7 +121,8 @@ class BiMamba(nn.Module):
         """(b, l, c) to the sum of both directions (b, e, l)."""
         x, z = project(self.in_proj.weight, tokens).chunk(2, dim=1)
         # Each direction has the same gate, so it is applied to their sum.
-        return (self.forwards(x, backwards=False) + self.backwards(x, backwards=True)) * F.silu(z)
+        both: torch.Tensor = self.forwards(x, backwards=False) + self.backwards(x, backwards=True)
+        return both * F.silu(z)
 
 
 class ConvMamba(BiMamba):
@@ -136,7 +137,8 @@ class ConvMamba(BiMamba):
         """(b, l, c) to the same shape."""
         local = _to_tokens(self.local_relation(_to_map(tokens, height)))
         # The sum of both branches, projected; they lie differently in memory, so each is projected alone.
-        return project_back(self.out_proj.weight, self.scanned(tokens)) + self.out_proj(local)
+        out: torch.Tensor = project_back(self.out_proj.weight, self.scanned(tokens)) + self.out_proj(local)
+        return out
 
 
 class LocalGuidedMamba(BiMamba):
@@ -235,7 +237,7 @@ class GuidedFusion(nn.Module):
         height = before.shape[2]
         first, second = self.norm1(_to_tokens(before)), self.norm2(_to_tokens(after))
         # One module for both orders, in one call.
-        fused = self.encoder(torch.cat([first, second]), torch.cat([second, first]), height)
+        fused: torch.Tensor = self.encoder(torch.cat([first, second]), torch.cat([second, first]), height)
         return rearrange(fused, "(t b) (h w) c -> t b c h w", t=2, h=height)
 
 
@@ -250,9 +252,10 @@ class AdaptiveFusion(nn.Module):
 
     def forward(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
         """Two (b, c, h, w) to (t=2, b, c, h, w)."""
-        by_local, by_global = self.local_fusion(before, after), self.global_fusion(before, after)
+        by_local: torch.Tensor = self.local_fusion(before, after)
+        by_global: torch.Tensor = self.global_fusion(before, after)
         means = torch.cat([by_local.mean(dim=(-2, -1)), by_global.mean(dim=(-2, -1))], dim=-1)  # (t, b, 2c)
-        share = self.gate(means).softmax(dim=-1)[..., None, None, None]  # (t, b, 2, 1, 1, 1)
+        share: torch.Tensor = self.gate(means).softmax(dim=-1)[..., None, None, None]  # (t, b, 2, 1, 1, 1)
         return share[:, :, 0] * by_local + share[:, :, 1] * by_global
 
 

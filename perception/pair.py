@@ -101,7 +101,8 @@ class Pair:
             raise PairError(
                 f"the images differ in size: before has {_size(self.before)} pixels, after has {_size(self.after)}"
             )
-        for name, mask in (("valid mask", self.valid), ("change labels", self.labels and self.labels.change)):
+        known = None if self.labels is None else self.labels.change
+        for name, mask in (("valid mask", self.valid), ("change labels", known)):
             if mask is not None and mask.shape != self.shape:
                 raise PairError(f"the {name} have shape {mask.shape}; the images have {self.shape}")
         if self.before_date and self.after_date and self.before_date > self.after_date:

@@ -169,7 +169,8 @@ class Prompter(nn.Module):
         words = self.text(F.normalize(text, dim=1))
         for one in self.rounds:
             slices = one(slices, picture, words)
-        return rearrange(slices, "b k h w c -> b k c h w")
+        out: torch.Tensor = rearrange(slices, "b k h w c -> b k c h w")
+        return out
 
 
 class SemanticDecoder(nn.Module):
@@ -193,7 +194,8 @@ class SemanticDecoder(nn.Module):
         for doubling, guide, skip in zip((self.first, self.second), self.guides, skips, strict=True):
             beside = _resized(guide(skip), 2 * x.shape[2], 2 * x.shape[3])
             x = doubling(x, repeat(beside, "b g h w -> (b k) g h w", k=classes))
-        return rearrange(self.head(x), "(b k) 1 h w -> b k h w", k=classes)
+        out: torch.Tensor = rearrange(self.head(x), "(b k) 1 h w -> b k h w", k=classes)
+        return out
 
 
 class BinaryDecoder(nn.Module):

@@ -173,7 +173,7 @@ class OpenClipTower(ImageTower):
 
     def _positions(self, height: int, width: int) -> torch.Tensor:
         """Position embeddings (1, 1 + h * w, c), interpolated if the grid is not the trained one."""
-        embedding = self.visual.positional_embedding
+        embedding: torch.Tensor = self.visual.positional_embedding
         rows, columns = self.visual.grid_size
         if (rows, columns) == (height, width):
             return embedding[None]

@@ -12,6 +12,7 @@ from torch import nn
 
 from earthgen.errors import InvalidRequestError, WeightsError
 from perception.cdmamba import (
+    AdaptiveFusion,
     CDMamba,
     CDMambaConfig,
     ConvMamba,
@@ -198,7 +199,7 @@ def test_either_set_of_names_is_enough(tmp_path: Path) -> None:
         {name: tensor for name, tensor in state.items() if name[:4] not in ("l_gf", "g_gf") or name[4] == "."},
         tmp_path / "a.pth",
     )
-    assert torch.equal(load(tmp_path / "a.pth").fusion[0].gate.weight, state["ag1.gate.weight"])
+    assert torch.equal(load(tmp_path / "a.pth").state_dict()["fusion.0.gate.weight"], state["ag1.gate.weight"])
 
 
 # --- The parts, against the formulas written out ---
@@ -299,6 +300,7 @@ def test_a_pair_of_one_image_has_no_differences(net: CDMamba) -> None:
 def test_it_does_not_matter_which_date_comes_first(net: CDMamba) -> None:
     # Fusion normalises each place in the pair by weights of its own; with equal ones, order must vanish.
     for fusion in net.fusion:
+        assert isinstance(fusion, AdaptiveFusion)
         for guided in (fusion.local_fusion, fusion.global_fusion):
             guided.norm2.load_state_dict(guided.norm1.state_dict())
     pair = pairs()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -70,6 +71,7 @@ def test_a_pair_is_read_with_its_place_dates_and_labels(tmp_path: Path) -> None:
     assert np.array_equal(pair.before, first)
     assert np.array_equal(pair.after, second)
     assert pair.transform == METRES
+    assert pair.crs is not None
     assert pair.crs.to_string() == UTM
     assert pair.valid is None
     assert pair.labels is not None
@@ -176,7 +178,7 @@ def test_what_is_no_pair_is_refused_in_one_sentence(tmp_path: Path, make: object
 
 def test_arrays_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(PairError, match="float32"):
-        Pair(colours().astype(np.float32), colours())  # type: ignore[arg-type]
+        Pair(colours().astype(np.float32), colours())
     with pytest.raises(PairError, match="later than after"):
         Pair(colours(), colours(), before_date=date(2024, 1, 2), after_date=date(2024, 1, 1))
     with pytest.raises(PairError, match="change labels"):
@@ -339,7 +341,7 @@ def test_damaged_and_dangerous_files_are_refused_in_one_sentence(tmp_path: Path)
     torch.save({"weight": Bomb(tmp_path / "went-off")}, tmp_path / "bomb.pth")
     (tmp_path / "words.pth").write_text("These are words.")
     torch.save([torch.zeros(2)], tmp_path / "list.pth")
-    cases = [
+    cases: list[tuple[Callable[[], object], str]] = [
         (lambda: read_network(tmp_path, "line", LineConfig), "cannot be loaded"),
         (lambda: read_network(tmp_path / "none", "line", LineConfig), "no weights at"),
         (lambda: read_public(tmp_path / "cut.pth"), "truncated or damaged"),

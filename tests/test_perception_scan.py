@@ -17,10 +17,16 @@ from hypothesis import strategies as st
 
 from earthgen.errors import InvalidRequestError
 from perception.errors import DependencyError
-from perception.scan import Implementation, available, selective_scan
+from perception.scan import Implementation, available, compiled, selective_scan
 from perception.scan.cuda import cuda_scan
 
 FAST: tuple[Implementation, ...] = ("blocked", "compiled")
+
+
+@pytest.fixture(autouse=True)
+def threads_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Share even the tiny scans of these tests among threads, where a test asks for several."""
+    monkeypatch.setattr(compiled, "WORTH_A_THREAD", 1)
 
 
 def example(
@@ -31,7 +37,7 @@ def example(
     length: int = 20,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Any]:
     random = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -120,7 +126,7 @@ def test_gradients_are_those_of_the_loop(implementation: Implementation) -> None
     weight = torch.randn(2, 2, 3, 90, generator=torch.Generator().manual_seed(1))
     gradients = []
     for name in (implementation, "loop"):
-        inputs = {key: value.requires_grad_() for key, value in example(length=90).items()}
+        inputs: dict[str, Any] = {key: value.requires_grad_() for key, value in example(length=90).items()}
         y = selective_scan(**inputs, backwards=(True, False), implementation=name)
         gradients.append(torch.autograd.grad((y * weight).sum(), list(inputs.values())))
     for ours, plain in zip(*gradients, strict=True):

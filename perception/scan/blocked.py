@@ -31,7 +31,8 @@ def blocked_scan(
     def cut(x: torch.Tensor) -> torch.Tensor:
         """(g, b, x, l) to (position in the chunk, g, b, x, chunk); a step of 0 leaves a state as it is."""
         padded = F.pad(flipped(x, backwards), (0, chunk * chunks - length))
-        return padded.unflatten(-1, (chunks, chunk)).movedim(-1, 0).contiguous()
+        pieces: torch.Tensor = padded.unflatten(-1, (chunks, chunk))
+        return pieces.movedim(-1, 0).contiguous()
 
     steps, drives, inputs, outputs = cut(step), cut(step * u), cut(B), cut(C)
     rates = A[:, None, :, :, None]  # (g, 1, e, n, 1)

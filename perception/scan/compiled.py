@@ -31,6 +31,8 @@ STATES = 16
 """States that the kernel holds; fewer are filled up with zeros, more are scanned sixteen at a time and added."""
 CHUNK = 64
 """Positions between two kept states."""
+WORTH_A_THREAD = 1 << 15
+"""Positions times channels below which starting a second thread costs more than it saves."""
 
 _LOG2_E = 1 / math.log(2)
 _LN2 = math.log(2)
@@ -44,7 +46,7 @@ _HALF, _MANTISSA = np.float32(0.5), np.int32(23)
 Array = npt.NDArray[Any]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _raise_exponent(typing_context: Any, value: Any, by: Any) -> Any:
     """A positive float32 times a power of two, given as the int32 to add to its bits."""
 
@@ -61,7 +63,7 @@ def _exp2(y: Any) -> Any:
 
 
 # Reordered sums would break the rounding, so `reassoc` is not among the flags here; in the kernels it is.
-@overload(_exp2, jit_options={"fastmath": {"contract", "nnan", "ninf", "nsz"}}, inline="never")  # type: ignore[untyped-decorator]
+@overload(_exp2, jit_options={"fastmath": {"contract", "nnan", "ninf", "nsz"}}, inline="never")
 def _exp2_of_type(y: Any) -> Any:
     if y == types.float32:
 
@@ -70,7 +72,7 @@ def _exp2_of_type(y: Any) -> Any:
             whole = np.int32(y - _HALF)  # Truncation is upwards here: this rounds to the nearest.
             f = y - np.float32(whole)
             p = ((((_P5 * f + _P4) * f + _P3) * f + _P2) * f + _P1) * f + _P0
-            return _raise_exponent(p, whole << _MANTISSA)
+            return _raise_exponent(p, whole << _MANTISSA)  # type: ignore[call-arg]  # the context is numba's
 
         return single
 
@@ -208,7 +210,7 @@ def compiled_scan(
     backwards: tuple[bool, ...],
 ) -> torch.Tensor:
     """The recurrence of `perception.scan.operator`; arguments and result are described there."""
-    y: torch.Tensor = _Scan.apply(u, step, A, B, C, backwards)  # type: ignore[no-untyped-call]
+    y: torch.Tensor = _Scan.apply(u, step, A, B, C, backwards)
     return y
 
 
@@ -232,9 +234,10 @@ class _Scan(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        work = _Work(*ctx.saved_tensors, ctx.backwards)
+        u, step, A, B, C = ctx.saved_tensors
+        work = _Work(u, step, A, B, C, ctx.backwards)
         return (*work.backward(dy, ctx.starts), None)
 
 
@@ -258,8 +261,8 @@ class _Work:
         # The kernel reads all states of a position together.
         self.B, self.C = (_padded(_array(x.transpose(-1, -2))) for x in (B, C))
         self.backwards = backwards
-        threads = torch.get_num_threads()
-        share = -(-channels // max(1, threads // (groups * batch)))
+        self.threads = max(1, min(torch.get_num_threads(), u.numel() // WORTH_A_THREAD))
+        share = -(-channels // max(1, self.threads // (groups * batch)))
         self.slices = [slice(start, min(start + share, channels)) for start in range(0, channels, share)]
         self.parts = [
             (group, sequence, number)
@@ -290,7 +293,7 @@ class _Work:
                     self.backwards[group],
                 )
 
-        _share_out(run, self.parts)
+        _share_out(run, self.parts, self.threads)
         return torch.from_numpy(y), starts
 
     def backward(self, dy: torch.Tensor, starts: list[Array]) -> tuple[torch.Tensor, ...]:
@@ -322,7 +325,7 @@ class _Work:
                     self.backwards[group],
                 )
 
-        _share_out(run, self.parts)
+        _share_out(run, self.parts, self.threads)
         weights = (
             np.moveaxis(x.sum(axis=0), -1, -2).reshape(groups, batch, -1, length)[:, :, : self.n] for x in (dB, dC)
         )
@@ -341,8 +344,8 @@ def _padded(x: Array) -> Array:
     return np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)]) if missing else x
 
 
-def _share_out(run: Callable[[tuple[int, int, int]], None], parts: list[tuple[int, int, int]]) -> None:
-    threads = min(torch.get_num_threads(), len(parts))
+def _share_out(run: Callable[[tuple[int, int, int]], None], parts: list[tuple[int, int, int]], threads: int) -> None:
+    threads = min(threads, len(parts))
     if threads <= 1:
         for part in parts:
             run(part)
