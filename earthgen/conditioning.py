@@ -177,11 +177,11 @@ class _Tower(ABC):
 
     def tokens(self, text: str) -> Vector:
         checked = _checked(text)
-        with self._lock, _one_thread(), torch.inference_mode():
+        with self._lock, one_thread(), torch.inference_mode():
             return np.ascontiguousarray(self._states(checked).numpy(), dtype=np.float32)
 
     def _compute(self, texts: list[str]) -> Vector:
-        with _one_thread(), torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             vectors = torch.nn.functional.normalize(self._pooled(texts).float(), dim=-1)
         return np.array(vectors.numpy())
 
@@ -462,7 +462,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """The sums of a matrix product depend on how many threads share it: always one, then as it was."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
