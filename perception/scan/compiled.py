@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numba
@@ -42,6 +43,15 @@ _P0, _P1, _P2, _P3, _P4, _P5 = (
     np.polynomial.Chebyshev.interpolate(np.exp2, 5, domain=[-0.5, 0.5]).convert(kind=np.polynomial.Polynomial).coef
 ).astype(np.float32)
 _HALF, _MANTISSA = np.float32(0.5), np.int32(23)
+# log(1 + w) / w interpolated between 0 and 1, right to 1e-7.
+_Q0, _Q1, _Q2, _Q3, _Q4, _Q5, _Q6, _Q7, _Q8 = (
+    np.polynomial.Chebyshev.interpolate(lambda w: np.log1p(w) / w, 8, domain=[0, 1])
+    .convert(kind=np.polynomial.Polynomial)
+    .coef
+).astype(np.float32)
+_ZERO, _LOG2_E_SINGLE = np.float32(0), np.float32(_LOG2_E)
+# Sums in another order would break these roundings, so `reassoc` is not among the flags; in the kernels it is.
+_ORDERED = {"contract", "nnan", "ninf", "nsz"}
 
 Array = npt.NDArray[Any]
 
@@ -62,8 +72,7 @@ def _exp2(y: Any) -> Any:
     raise NotImplementedError
 
 
-# Reordered sums would break the rounding, so `reassoc` is not among the flags here; in the kernels it is.
-@overload(_exp2, jit_options={"fastmath": {"contract", "nnan", "ninf", "nsz"}}, inline="never")
+@overload(_exp2, jit_options={"fastmath": _ORDERED}, inline="never")
 def _exp2_of_type(y: Any) -> Any:
     if y == types.float32:
 
@@ -82,24 +91,65 @@ def _exp2_of_type(y: Any) -> Any:
     return double
 
 
-def _forward(u: Array, step: Array, A: Array, B: Array, C: Array, y: Array, starts: Array, backwards: bool) -> None:
+def _softplus(x: Any) -> Any:
+    """log(1 + exp(x)); the body depends on the type, see below."""
+    raise NotImplementedError
+
+
+@overload(_softplus, jit_options={"fastmath": _ORDERED}, inline="never")
+def _softplus_of_type(x: Any) -> Any:
+    if x == types.float32:
+
+        def single(x: Any) -> Any:
+            w = _exp2(-abs(x) * _LOG2_E_SINGLE)
+            q = ((((((((_Q8 * w + _Q7) * w + _Q6) * w + _Q5) * w + _Q4) * w + _Q3) * w + _Q2) * w) + _Q1) * w + _Q0
+            return max(x, _ZERO) + w * q
+
+        return single
+
+    def double(x: Any) -> Any:
+        return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+    return double
+
+
+def _forward(
+    u: Array,
+    delta: Array,
+    bias: Array,
+    A: Array,
+    B: Array,
+    C: Array,
+    D: Array,
+    z: Array,
+    y: Array,
+    starts: Array,
+    raw: bool,
+    backwards: bool,
+) -> None:
     """Scan some channels of one sequence.
 
     Args:
         u: (e, l).
-        step: (e, l).
+        delta: (e, l), time steps, or what softplus makes them of.
+        bias: (e,), added to `delta` if it is raw.
         A: (e, STATES), times log2(e).
         B: (l, STATES).
         C: (l, STATES).
-        y: (e, l), added to.
+        D: (e,), weights of the skip.
+        z: (e, l), the gate, or (e, 0) for none.
+        y: (e, l), what is there already takes part in skip and gate.
         starts: (e, chunks, STATES) for the states at the start of each chunk, or (e, 0, STATES) to keep none.
+        raw: whether softplus is still to be taken.
         backwards: from the last position to the first.
     """
     channels, length = u.shape
-    keep = starts.shape[1] > 0
-    first, stride = (length - 1, -1) if backwards else (0, 1)
+    keep, gated = starts.shape[1] > 0, z.shape[1] > 0
     h = np.zeros(STATES, u.dtype)
     a = np.zeros(STATES, u.dtype)
+    steps = np.zeros(CHUNK, u.dtype)
+    gates = np.ones(CHUNK, u.dtype)
+    zero, one, log2_e = u.dtype.type(0), u.dtype.type(1), u.dtype.type(_LOG2_E)
     for e in range(channels):
         for n in range(STATES):
             h[n] = 0
@@ -108,16 +158,34 @@ def _forward(u: Array, step: Array, A: Array, B: Array, C: Array, y: Array, star
             if keep:
                 for n in range(STATES):
                     starts[e, chunk, n] = h[n]
-            for t in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, length)):
-                i = np.uintp(first + stride * t)  # Unsigned, or every access would test for an index from the end.
-                dt = step[e, i]
+            count = min(CHUNK, length - chunk * CHUNK)
+            low = length - chunk * CHUNK - count if backwards else chunk * CHUNK
+            # Unsigned indices, or every access would test for an index from the end.
+            low = np.uintp(low)
+            for j in range(count):
+                steps[j] = delta[e, low + np.uintp(j)]
+            if raw:
+                for j in range(count):
+                    steps[j] = _softplus(steps[j] + bias[e])
+            if gated:
+                for j in range(count):
+                    gates[j] = z[e, low + np.uintp(j)]
+                for j in range(count):
+                    # SiLU without a branch: z * sigmoid(z) = max(z, 0) - |z| * sigmoid(-|z|).
+                    size = abs(gates[j])
+                    fall = _exp2(-size * log2_e)
+                    gates[j] = max(gates[j], zero) - size * fall / (one + fall)
+            for t in range(count):
+                j = np.uintp(count - 1 - t if backwards else t)
+                i = low + j
+                dt = steps[j]
                 drive = dt * u[e, i]
-                total = u.dtype.type(0)
+                total = y[e, i] + D[e] * u[e, i]
                 for n in range(STATES):
                     state = _exp2(dt * a[n]) * h[n] + drive * B[i, n]
                     h[n] = state
                     total += state * C[i, n]
-                y[e, i] += total
+                y[e, i] = total * gates[j]
 
 
 def _backward(
@@ -189,11 +257,13 @@ def _backward(
 
 
 def _compile(function: Callable[..., None]) -> Callable[..., None]:
+    # Python's error model would test every division for 0, which keeps loops from being vectorised.
+    options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
-        compiled: Callable[..., None] = numba.njit(nogil=True, fastmath=True, cache=True)(function)
+        compiled: Callable[..., None] = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         # Nowhere to keep what was compiled: neither beside this file nor in the user's cache folder.
-        compiled = numba.njit(nogil=True, fastmath=True)(function)
+        compiled = numba.njit(**options)(function)
     return compiled
 
 
@@ -214,6 +284,35 @@ def compiled_scan(
     return y
 
 
+def compiled_whole(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None,
+    z: torch.Tensor | None,
+    delta_bias: torch.Tensor | None,
+    backwards: tuple[bool, ...],
+) -> torch.Tensor:
+    """The whole operator in one pass over memory, without gradients.
+
+    Shapes are those of `selective_scan` with groups, the type of all is float32 or float64.
+    """
+    around = _Around(*(None if x is None else _array(x) for x in (D, z, delta_bias)))
+    y, _ = _Work(u, delta, A, B, C, backwards).forward(keep=False, around=around)
+    return y
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What the kernel does around the recurrence: skip D, gate z, and softplus of the raw step with its bias."""
+
+    D: Array | None
+    z: Array | None
+    bias: Array | None
+
+
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -227,7 +326,7 @@ class _Scan(torch.autograd.Function):
     ) -> torch.Tensor:
         work = _Work(u, step, A, B, C, backwards)
         keep = any(ctx.needs_input_grad)
-        y, starts = work.forward(keep)
+        y, starts = work.forward(keep, around=None)
         if keep:
             ctx.save_for_backward(u, step, A, B, C)
             ctx.starts, ctx.backwards = starts, backwards
@@ -272,24 +371,37 @@ class _Work:
         ]
         self.blocks = [slice(start, start + STATES) for start in range(0, self.A.shape[-1], STATES)]
 
-    def forward(self, keep: bool) -> tuple[torch.Tensor, list[Array]]:
+    def forward(self, keep: bool, around: _Around | None) -> tuple[torch.Tensor, list[Array]]:
+        """Scan; with `around`, `self.step` is raw."""
         groups, batch, channels, length = self.shape
         chunks = -(-length // CHUNK) if keep else 0
         y = np.zeros(self.shape, self.u.dtype)
         starts = [np.empty((groups, batch, channels, chunks, STATES), self.u.dtype) for _ in self.blocks]
+        zeros = np.zeros((groups, channels), self.u.dtype)
+        no_gate = np.zeros((groups, batch, channels, 0), self.u.dtype)
+        bias = zeros if around is None or around.bias is None else around.bias
+        D = zeros if around is None or around.D is None else around.D
+        z = no_gate if around is None or around.z is None else around.z
 
         def run(part: tuple[int, int, int]) -> None:
             group, sequence, number = part
-            at = (group, sequence, self.slices[number])
-            for block, kept in zip(self.blocks, starts, strict=True):
+            those = self.slices[number]
+            at = (group, sequence, those)
+            for index, (block, kept) in enumerate(zip(self.blocks, starts, strict=True)):
+                # Skip and gate belong to the sum over all states.
+                last = index == len(self.blocks) - 1
                 _forward_kernel(
                     self.u[at],
                     self.step[at],
-                    np.ascontiguousarray(self.A[group, self.slices[number], block]),
+                    bias[group, those],
+                    np.ascontiguousarray(self.A[group, those, block]),
                     np.ascontiguousarray(self.B[group, sequence, :, block]),
                     np.ascontiguousarray(self.C[group, sequence, :, block]),
+                    (D if last else zeros)[group, those],
+                    (z if last else no_gate)[at],
                     y[at],
                     kept[at],
+                    around is not None,
                     self.backwards[group],
                 )
 

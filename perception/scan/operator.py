@@ -87,10 +87,17 @@ def selective_scan(
 
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
     inputs = u.to(kind)
+    scan = recurrence(implementation, u.device)
+    together = [x if x is None else x.to(kind) for x in (delta, A, B, C, D, z, delta_bias)]
+    if scan.__name__ == "compiled_scan" and not _wants_gradients(inputs, *together):
+        from perception.scan.compiled import compiled_whole
+
+        y = compiled_whole(inputs, *together, flags).to(u.dtype)
+        return y if grouped else y[0]
+
     step = delta.to(kind)
     if delta_bias is not None:
         step = step + delta_bias.to(kind)[:, None, :, None]
-    scan = recurrence(implementation, u.device)
     y = scan(inputs, F.softplus(step), A.to(kind), B.to(kind), C.to(kind), flags)
     if D is not None:
         y = y.addcmul_(inputs, D.to(kind)[:, None, :, None])
@@ -129,6 +136,10 @@ def _check(
     for name, (tensor, shape) in wanted.items():
         if tensor is not None and tuple(tensor.shape) != shape:
             raise InvalidRequestError(f"{name} has shape {tuple(tensor.shape)}; {shape} goes with u and A")
+
+
+def _wants_gradients(*tensors: torch.Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
 
 
 def recurrence(implementation: Implementation | None, device: torch.device | str = "cpu") -> Recurrence:
