@@ -89,7 +89,7 @@ class Layer:
         return tuple(window for window in windows_of(self.box) if self.touches(window.box))
 
     def box_at(self, zoom: int) -> Box:
-        """The pixels of a zoom that hold the bounds of the support; the zoom is not finer than the entry level."""
+        """The pixels of a zoom that hold the bounds of the support, or that they consist of at a finer zoom."""
         return _ancestors(self.box, zoom)
 
     def _touched(self, zoom: int) -> Mask:

@@ -508,7 +508,8 @@ def _parts(plan: Plan, box: Box) -> dict[Window, Part]:
     if plan.world.root != "prompt" and level.zoom == ROOT_ZOOM:
         if not plan.depth:
             return {}
-        parts = {window: plan.exact(window) for window in windows_of(level)}
+        edited = {window for layer in plan.layers for window in windows_of(layer.box_at(ROOT_ZOOM))}
+        parts = {window: plan.exact(window) for window in sorted(edited.intersection(windows_of(level)))}
         return {window: part for window, part in parts.items() if part.depth}
     if level.zoom == box.zoom:
         return {window: plan.pixels(window) for window in windows_of(level)}

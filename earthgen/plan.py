@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -46,6 +47,7 @@ from earthgen.pyramid import (
 from earthgen.world import MAX_SEED, Edit, World
 
 Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 Sums = npt.NDArray[np.int64]
 Kind = Literal["pixels", "sums", "change", "fill"]
 
@@ -113,24 +115,21 @@ class Plan:
         self._picture = picture
         self._root_zoom = world.root_zoom
         self._words = Words(world.prompt, world.negative, world.guidance)
-        self._touching: dict[tuple[int, Window], bool] = {}
+        self._bounds: dict[int, npt.NDArray[np.int64]] = {}
+        self._touching: dict[Window, tuple[int, ...]] = {}
         self._relevant: dict[Part, frozenset[int]] = {}
         self._streams: dict[frozenset[int], str] = {}
 
     def pixels(self, window: Window, depth: int | None = None) -> Part:
         """The pixels of a window on a level, with the first `depth` edits (all if None)."""
-        depth = self.depth if depth is None else depth
-        while depth and not self._touches(depth, window):
-            depth -= 1
-        return Part("pixels", depth, window)
+        touching = self._edits_of(window, depth)
+        return Part("pixels", touching[-1] if touching else 0, window)
 
     def exact(self, window: Window, depth: int | None = None) -> Part:
         """What coarser means of a window are to be taken from: its sums where it has been rounded, or its pixels."""
-        top = self.pixels(window, depth)
-        rounded = any(
-            self.layers[k - 1].zoom > window.zoom and self._touches(k, window) for k in range(1, top.depth + 1)
-        )
-        return Part("sums", top.depth, window) if rounded else top
+        touching = self._edits_of(window, depth)
+        rounded = any(self.layers[k - 1].zoom > window.zoom for k in touching)
+        return Part("sums" if rounded else "pixels", touching[-1] if touching else 0, window)
 
     def ready(self, part: Part) -> Pixels | None:
         """The part if nothing has to be made for it: a window of the root's picture."""
@@ -311,14 +310,12 @@ class Plan:
 
         Edits that only change means may be applied together; the run ends at one that enters here or coarser.
         """
-        run = []
-        while depth:
-            if self._touches(depth, window):
-                if self.layers[depth - 1].zoom <= window.zoom:
-                    break
-                run.append(depth)
-            depth -= 1
-        return depth, run[::-1]
+        run: list[int] = []
+        for k in reversed(self._edits_of(window, depth)):
+            if self.layers[k - 1].zoom <= window.zoom:
+                return k, run[::-1]
+            run.append(k)
+        return 0, run[::-1]
 
     def _coarse(self, window: Window, depth: int, have: Mapping[Part, Pixels]) -> Pixels:
         """A window coarser than its last edit: rounded means where the run's edits touch it."""
@@ -389,13 +386,30 @@ class Plan:
     def _stitched(self, box: Box, depth: int, have: Mapping[Part, Pixels]) -> Pixels:
         return stitch(box, {window: have[self.pixels(window, depth)] for window in windows_of(box)})
 
-    def _touches(self, depth: int, window: Window) -> bool:
-        """Whether the edit at `depth` changes a window."""
-        key = (depth, window)
-        known = self._touching.get(key)
-        if known is None:
-            known = self._touching[key] = self.layers[depth - 1].touches(window.box)
-        return known
+    def _edits_of(self, window: Window, depth: int | None = None) -> tuple[int, ...]:
+        """Which of the first `depth` edits (all if None) change a window themselves; counted from 1, in order."""
+        if not self.layers:
+            return ()
+        touching = self._touching.get(window)
+        if touching is None:
+            near = np.flatnonzero(self._near(window)) + 1
+            touching = tuple(int(k) for k in near if self.layers[k - 1].touches(window.box))
+            self._touching[window] = touching
+        return touching if depth is None else touching[: bisect_right(touching, depth)]
+
+    def _near(self, window: Window) -> Mask:
+        """For each edit, whether its bounds share pixels with a window."""
+        bounds = self._bounds.get(window.zoom)
+        if bounds is None:
+            boxes = [layer.box_at(window.zoom) for layer in self.layers]
+            bounds = np.array([(box.row, box.column, box.height, box.width) for box in boxes]).T
+            self._bounds[window.zoom] = bounds
+        row, column, height, width = bounds
+        box, size = window.box, world_size(window.zoom)
+        in_rows = (row < box.row + box.height) & (box.row < row + height)
+        in_columns = ((box.column - column) % size < width) | ((column - box.column) % size < box.width)
+        near: Mask = in_rows & in_columns
+        return near
 
     def _relevant_edits(self, part: Part) -> frozenset[int]:
         """The edits that a part depends on, itself or through its inputs; counted from 1."""

@@ -133,7 +133,7 @@ class Edit:
             WorldError: unknown keys, missing keys, or values of another type or range.
         """
         _check_keys(value, {"polygon", "prompt", "valid_from", "valid_until", "action", "seed"}, "edit")
-        action = "prompt" if value.get("action") is None else value["action"]
+        action: Action = "prompt" if value.get("action") is None else value["action"]
         missing = {"polygon", "prompt"} - value.keys() if action == "prompt" else {"polygon"} - value.keys()
         if missing:
             raise WorldError(
@@ -244,6 +244,8 @@ class World:
         """
         if day is not None:
             _check_date(day, "date")
+        if not any(edit.valid_from or edit.valid_until for edit in self.edits):
+            return self
         return replace(self, edits=tuple(edit.undated for edit in self.edits if edit.holds_on(day)))
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from datetime import date
 from hypothesis import strategies as st
 
 from earthgen.pyramid import MAX_LATITUDE, MAX_ZOOM, Bounds, Box, world_size
-from earthgen.world import ACTIONS, MAX_GSD, MAX_GUIDANCE, MAX_SEED, MIN_GSD, MIN_GUIDANCE, Edit, World
+from earthgen.world import ACTIONS, MAX_GSD, MAX_GUIDANCE, MAX_SEED, MIN_GSD, MIN_GUIDANCE, ROOTS, Edit, World
 
 zooms = st.integers(0, MAX_ZOOM)
 seeds = st.integers(0, MAX_SEED)
@@ -62,7 +62,7 @@ def edits(draw: st.DrawFn) -> Edit:
 @st.composite
 def worlds(draw: st.DrawFn) -> World:
     """A world of any root."""
-    root = draw(st.sampled_from(("earth", "planet", "prompt")))
+    root = draw(st.sampled_from(ROOTS))
     return World(
         root=root,
         seed=draw(seeds),

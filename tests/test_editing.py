@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +45,8 @@ def edited(*edits: Edit, base: World = BASE) -> World:
 
 
 def edit_of(action: str, polygon: tuple[tuple[float, float], ...] = FIELD) -> Edit:
-    extra = {"prompt": {"prompt": "a lake"}, "reseed": {"seed": 3}}.get(action, {})
+    takes: dict[str, dict[str, Any]] = {"prompt": {"prompt": "a lake"}, "reseed": {"seed": 3}}
+    extra = takes.get(action, {})
     return Edit.from_dict({"polygon": [list(vertex) for vertex in polygon], "action": action, **extra})
 
 

@@ -6,7 +6,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class FailingEngine(CoordinateEngine):
         super().__init__()
         self.pieces, self.error = pieces, error
 
-    def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
+    def pixels(self, world: World, box: Box, *, cancelled: Callable[[], bool] | None = None) -> npt.NDArray[np.uint8]:
         if len(self.boxes) == self.pieces:
             raise self.error
         return super().pixels(world, box)

@@ -46,7 +46,8 @@ def means(pixels: npt.NDArray[np.uint8], factor: int) -> npt.NDArray[np.uint8]:
     """Rounded means of blocks, halves up, by another way than the engine's."""
     height, width, _ = pixels.shape
     total = pixels.astype(np.int64).reshape(height // factor, factor, width // factor, factor, 3).sum(axis=(1, 3))
-    return np.floor(total / factor**2 + 0.5).astype(np.uint8)
+    rounded: npt.NDArray[np.uint8] = np.floor(total / factor**2 + 0.5).astype(np.uint8)
+    return rounded
 
 
 @st.composite

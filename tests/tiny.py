@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +95,6 @@ def save_tiny_weights(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def open_tiny(folder: Path, cache: Path | None = None, **options: int) -> Engine:
+def open_tiny(folder: Path, cache: Path | None = None, **options: Any) -> Engine:
     """An engine over tiny weights."""
     return Engine.open(folder, cache, device="cpu", **options)

@@ -95,7 +95,7 @@ async def named_world(
         UnknownWorldError: nobody registered that id.
         WorldError: a parameter contradicts the named world, or makes no sense.
     """
-    asked = {"seed": seed, "prompt": prompt, "negative": negative, "guidance": guidance, "gsd": gsd}
+    asked: dict[str, Any] = {"seed": seed, "prompt": prompt, "negative": negative, "guidance": guidance, "gsd": gsd}
     given = {name: item for name, item in asked.items() if item is not None}
     if world in BUILT_IN or world == BY_PROMPT:
         value = World.from_dict({"root": world, **given})

@@ -1,7 +1,7 @@
 """Where a world starts: its picture at zoom 4, the real Earth's or a planet's made from the seed alone.
 
-A root fixes the tones of every finer level, because children average exactly to their parent. How the two
-pictures are made is told in docs/roots.md.
+Worlds by prompt start elsewhere, see `earthgen.prompting`. A root fixes the tones of every finer level, because
+children average exactly to their parent. How the two pictures are made is told in docs/roots.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from earthgen.errors import AddressError, WeightsError
+from earthgen.errors import AddressError, WeightsError, WorldError
 from earthgen.pyramid import ROOT_ZOOM, Box, world_size
 from earthgen.roots import planet
 from earthgen.world import World
@@ -68,7 +68,13 @@ class RootImage:
 
 
 def open_root(world: World) -> RootImage:
-    """The root of a world; a prompt and edits do not touch it, and the Earth does not depend on the seed."""
+    """The root of a world; a prompt and edits do not touch it, and the Earth does not depend on the seed.
+
+    Raises:
+        WorldError: a world by prompt, which has no picture of the whole.
+    """
+    if world.root == "prompt":
+        raise WorldError("a world by prompt has no picture of the whole; root 'earth' or 'planet' has one")
     if world.root == "earth":
         return RootImage(_earth_id(), _read_earth)
     seed = world.seed
