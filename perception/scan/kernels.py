@@ -154,9 +154,8 @@ def _forward(
                 for n in range(STATES):
                     starts[e, chunk, n] = h[n]
             count = min(CHUNK, length - chunk * CHUNK)
-            low = length - chunk * CHUNK - count if backwards else chunk * CHUNK
             # Unsigned indices, or every access would test for an index from the end.
-            low = np.uintp(low)
+            low = np.uintp(length - chunk * CHUNK - count if backwards else chunk * CHUNK)
             for j in range(count):
                 steps[j] = delta[e, low + np.uintp(j)]
             if raw:
@@ -171,16 +170,16 @@ def _forward(
                     fall = _exp2(-size * log2_e)
                     gates[j] = max(gates[j], zero) - size * fall / (one + fall)
             for t in range(count):
-                j = np.uintp(count - 1 - t if backwards else t)
-                i = low + j
-                dt = steps[j]
+                k = np.uintp(count - 1 - t if backwards else t)
+                i = low + k
+                dt = steps[k]
                 drive = dt * u[e, i]
                 total = y[e, i] + D[e] * u[e, i]
                 for n in range(STATES):
                     state = _exp2(dt * a[n]) * h[n] + drive * B[i, n]
                     h[n] = state
                     total += state * C[i, n]
-                y[e, i] = total * gates[j]
+                y[e, i] = total * gates[k]
 
 
 _RATE, _GRADIENT, _SLOPE = 0, 1, 2
@@ -330,7 +329,9 @@ def _backward(
                 dt = step[e, i]
                 drive = dt * u[e, i]
                 out = dy[e, i]
-                by_drive, by_decay = _adjoint_row(dB, dC, B, C, i, states, decay, j, lanes, out, drive, dt)
+                # Numba gives the first argument, the typing context.
+                sums: Any = _adjoint_row(dB, dC, B, C, i, states, decay, j, lanes, out, drive, dt)  # type: ignore[call-arg]
+                by_drive, by_decay = sums
                 du[e, i] += dt * by_drive
                 dstep[e, i] += u[e, i] * by_drive + ln2 * by_decay
             for n in range(STATES):
@@ -340,7 +341,7 @@ def _backward(
 
 def _compile(function: Callable[..., None]) -> Callable[..., None]:
     # Python's error model would test every division for 0, which keeps loops from being vectorised.
-    options = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
         compiled: Callable[..., None] = numba.njit(cache=True, **options)(function)
     except RuntimeError:

@@ -86,23 +86,22 @@ def selective_scan(
         raise InvalidRequestError(f"backwards has {len(flags)} flags for {len(u)} groups; one for each is needed")
 
     kind = torch.float64 if u.dtype == torch.float64 else torch.float32
-    inputs = u.to(kind)
+    u_kind, raw, A, B, C = (x.to(kind) for x in (u, delta, A, B, C))
+    D, z, delta_bias = (x if x is None else x.to(kind) for x in (D, z, delta_bias))
     scan = recurrence(implementation, u.device)
-    together = [x if x is None else x.to(kind) for x in (delta, A, B, C, D, z, delta_bias)]
-    if scan.__name__ == "compiled_scan" and not _wants_gradients(inputs, *together):
+    if scan.__name__ == "compiled_scan" and not _wants_gradients(u_kind, raw, A, B, C, D, z, delta_bias):
         from perception.scan.compiled import compiled_whole
 
-        y = compiled_whole(inputs, *together, flags).to(u.dtype)
+        y = compiled_whole(u_kind, raw, A, B, C, D, z, delta_bias, flags).to(u.dtype)
         return y if grouped else y[0]
 
-    step = delta.to(kind)
     if delta_bias is not None:
-        step = step + delta_bias.to(kind)[:, None, :, None]
-    y = scan(inputs, F.softplus(step), A.to(kind), B.to(kind), C.to(kind), flags)
+        raw = raw + delta_bias[:, None, :, None]
+    y = scan(u_kind, F.softplus(raw), A, B, C, flags)
     if D is not None:
-        y = y.addcmul_(inputs, D.to(kind)[:, None, :, None])
+        y = y.addcmul_(u_kind, D[:, None, :, None])
     if z is not None:
-        y = y * F.silu(z.to(kind))
+        y = y * F.silu(z)
     y = y.to(u.dtype)
     return y if grouped else y[0]
 
