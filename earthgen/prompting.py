@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,7 +55,10 @@ class Words:
         """The words as vectors of the default text encoder, which is loaded on the first call."""
         from earthgen.conditioning import make_guide, text_encoder
 
-        return make_guide(text_encoder(), self.prompt, self.negative, self.guidance)
+        guide = make_guide(text_encoder(), self.prompt, self.negative, self.guidance)
+        # The encoder keeps its vectors read-only, and torch warns of sharing those.
+        text, negative = (None if vector is None else vector.copy() for vector in (guide.text, guide.negative))
+        return replace(guide, text=text, negative=negative)
 
 
 def encoder_id() -> str:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import earthgen.engine
+from earthgen.denoiser import DetailDenoiser
 from earthgen.engine import Engine
 from earthgen.errors import AddressError, RequestTooLargeError
-from earthgen.prompting import Words
-from earthgen.pyramid import MAX_ZOOM, Box, windows_of, world_size
+from earthgen.latent import LatentModel
+from earthgen.prompting import LatentPromptRoot, Words, open_prompt_root
+from earthgen.pyramid import MAX_ZOOM, Box, Window, windows_of, world_size
+from earthgen.roots.prompt import PromptGenerator
 from earthgen.world import World
-from tests.tiny import RipplePrompts, open_tiny, ripple_prompts, save_tiny_weights
+from tests.tiny import RipplePrompts, open_tiny, ripple_prompts, ripple_root, save_tiny_weights
+from tests.tiny_latent import save_checkpoint
 
 WORLD = World("prompt", 7, "a harbour town", gsd=100, negative="blurry", guidance=3)
 ROOT = 8
@@ -160,3 +167,56 @@ def test_is_ready_tells_whether_anything_is_left_to_generate(weights: Path) -> N
             assert not engine.is_ready(WORLD, box)
             engine.pixels(WORLD, box)
             assert engine.is_ready(WORLD, box)
+
+
+@pytest.mark.slow
+def test_the_packages_own_networks_hear_the_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(earthgen.engine, "open_prompt_root", open_prompt_root)
+    monkeypatch.setattr(earthgen.engine, "open_root", ripple_root)
+    sizes: dict[str, Any] = {"channels": (8, 8, 8), "blocks": (1, 1, 1, 1, 1), "kernel": 3, "embedding": 8}
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        prompts: PromptGenerator = PromptGenerator(**sizes)
+        cascade: DetailDenoiser = DetailDenoiser(**sizes, text_width=384, sigmas=(3.0, 0.0), margin=4)
+        for net in (prompts, cascade):
+            for parameter in net.parameters():
+                if not parameter.any():
+                    torch.nn.init.normal_(parameter, std=0.2)
+    prompts.save_pretrained(tmp_path / "prompts")
+    cascade.save_pretrained(tmp_path / "cascade")
+    opened: dict[str, Any] = {"device": "cpu", "prompt_weights": tmp_path / "prompts"}
+    box = Box(10, 100_000, 70_000, 60, 150)
+    with Engine.open(tmp_path / "cascade", **opened) as engine:
+        pixels = engine.pixels(WORLD, box)
+        assert not np.array_equal(engine.pixels(replace(WORLD, prompt="a desert"), box), pixels)
+        assert not np.array_equal(engine.pixels(replace(WORLD, guidance=1), box), pixels)
+        # A cascade that takes text makes the Earth differ by a prompt, whose root stays what it is.
+        parent, child = Box(4, 900, 1200, 6, 6), Box(6, 3600, 4800, 24, 24)
+        plain, told = World(seed=7), World(seed=7, prompt="a desert")
+        assert np.array_equal(engine.pixels(told, parent), engine.pixels(plain, parent))
+        assert not np.array_equal(engine.pixels(told, child), engine.pixels(plain, child))
+    with Engine.open(tmp_path / "cascade", threads=2, **opened) as engine:
+        crop = Box(10, 100_020, 70_000 + world_size(10) + 100, 40, 50)
+        assert np.array_equal(engine.pixels(WORLD, crop), pixels[20:, 100:])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning")
+def test_a_latent_checkpoint_can_be_what_prompts_start_from(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(earthgen.engine, "open_prompt_root", open_prompt_root)
+    folder = save_checkpoint(tmp_path / "sd2")
+    with open_tiny(weights, prompt_weights=folder) as engine:
+        world = World("prompt", 7, "a harbour town", gsd=1)
+        box = Box(18, 2**25, 2**25, 30, 40)
+        pixels = engine.pixels(world, box)
+        root = engine.pixels(world, Box(16, 2**23, 2**23, 10, 10))
+        assert np.array_equal(pixels[:28].reshape(7, 4, 10, 4, 3).mean(axis=(1, 3)), root[:7])
+        assert np.array_equal(
+            LatentPromptRoot(LatentModel.load(folder, "cpu")).window(
+                7, Window(16, 2**16, 2**16), Words("a harbour town")
+            )[:10, :10],
+            root,
+        )
