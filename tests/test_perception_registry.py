@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 
 import perception
 from earthgen.errors import EarthgenError, WeightsError
-from perception.checkpoint import FILE
+from perception.cdmamba import CDMamba, CDMambaConfig
+from perception.checkpoint import FILE, save_network
 from perception.errors import UnknownModelError
+
+METRES = Affine(0.5, 0.0, 600_000.0, 0.0, -0.5, 5_000_000.0)
 
 
 def test_public_names_are_sorted_and_exist() -> None:
@@ -51,6 +58,23 @@ def test_every_model_says_what_it_is_and_ships_weights_only_with_a_card() -> Non
         assert (model.weights is None) == (model.card is None)
         if model.card is not None:
             assert model.licence in model.card
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "perception.md").read_text(encoding="utf-8")
+    example = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    config = CDMambaConfig(channels=8, blocks=(1, 0, 0, 0), states=4)
+    save_network("weights/cdmamba", "cdmamba", config, CDMamba(config))
+    for name in ("before.tif", "after.tif"):
+        with rasterio.open(
+            name, "w", driver="GTiff", height=24, width=32, count=3, dtype="uint8", crs="EPSG:32632", transform=METRES
+        ) as file:
+            file.write(np.random.default_rng(len(name)).integers(0, 256, (3, 24, 32), dtype=np.uint8))
+    exec(example, {})
+    with rasterio.open("change.tif") as file:
+        assert file.transform == METRES
+    assert json.loads(Path("change.geojson").read_text())["type"] == "FeatureCollection"
 
 
 def test_a_model_that_cannot_be_opened_says_why(tmp_path: Path) -> None:
