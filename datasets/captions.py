@@ -58,7 +58,7 @@ class Seen:
     tone: Tone
 
     def cover(self, scene: Scene) -> Cover:
-        """The cover that the scene has words for and most of the crop looks like; "mixed" for two of them."""
+        """What most of the crop looks like, of what the scene has words for; "shore" or "mixed" for two of them."""
         shares = dict(zip(_MEASURED, self.shares, strict=True))
         for name, other in scene.same.items():
             shares[other] += shares[name]
@@ -71,10 +71,13 @@ class Seen:
         if not ranked:
             return "any"
         share, name = ranked[0]
-        second = ranked[1][0] if len(ranked) > 1 else 0.0
+        second, other = ranked[1] if len(ranked) > 1 else (0.0, name)
         if share >= _MOSTLY and (second < _SOME or share >= _NEARLY_ALL):
             return name
-        return "mixed" if second >= _SOME and "mixed" in scene.nouns else "any"
+        if second < _SOME:
+            return "any"
+        both: Cover = "shore" if "water" in (name, other) else "mixed"
+        return both if both in scene.nouns else "any"
 
 
 def measure(pixels: Pixels) -> Seen:

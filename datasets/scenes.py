@@ -1,7 +1,8 @@
 """What the pictures of the packs show, in the words that a person would type: looked at, one by one.
 
 A scene is one picture, or several of one kind, at a range of resolutions. It names what a crop of it shows by
-the cover that can be measured on the crop (`datasets.captions.measure`); where a cover has no words, the words
+the cover that can be measured on the crop (`datasets.captions.measure`): one cover, a shore, which is water beside
+another one, or two others mixed; where a cover has no words, the words
 of "any" are true of every crop.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Cover = Literal["water", "forest", "grass", "bare", "built", "white", "mixed", "any"]
+Cover = Literal["water", "forest", "grass", "bare", "built", "white", "shore", "mixed", "any"]
 Nouns = tuple[str, ...]
 
 
@@ -100,7 +101,8 @@ _MID: tuple[Scene, ...] = (
             "water": (*OPEN_SEA, "sea along a beach"),
             "forest": (*FOREST, "tropical forest"),
             "built": (*CITY, "coastal city"),
-            "mixed": ("coastal city", "coast", "city and forest"),
+            "shore": ("coastal city", "coast", "beach and city"),
+            "mixed": ("city and forest", "suburbs and forest"),
         },
         "Brazil",
     ),
@@ -111,7 +113,7 @@ _MID: tuple[Scene, ...] = (
             "any": ("hilly coast", "coast with hills and bays"),
             "water": OPEN_SEA,
             "white": CLOUDS,
-            "mixed": ("coast", "coast with islands", "hilly coast"),
+            "shore": ("coast", "coast with islands", "hilly coast"),
         },
         "China",
         calm="water",
@@ -136,7 +138,8 @@ _MID: tuple[Scene, ...] = (
             "forest": ("forested mountains", *FOREST),
             "built": (*CITY, "metropolis", "very large city"),
             "white": CLOUDS,
-            "mixed": ("city by the sea", "coast", "city and farmland"),
+            "shore": ("coast", "city by the sea", "city on a bay"),
+            "mixed": ("city and farmland", "city and forested mountains"),
         },
         "Japan",
     ),
@@ -190,7 +193,7 @@ _MID: tuple[Scene, ...] = (
             "water": ("wide river", "river", "lake"),
             "forest": FOREST,
             "built": ("large city", "city by a river"),
-            "mixed": ("farmland along a wide river", "river and farmland"),
+            "shore": ("farmland along a wide river", "river and farmland", "river"),
         },
         "Canada",
         "in summer",
@@ -214,7 +217,7 @@ _MID: tuple[Scene, ...] = (
             "any": ("lowland farmland", "coastal lowland", "green lowland"),
             "water": (*OPEN_SEA, "shallow sea"),
             "white": CLOUDS,
-            "mixed": ("coast", "lowland coast"),
+            "shore": ("coast", "lowland coast"),
         },
         "the Netherlands",
     ),
@@ -298,7 +301,7 @@ _MID: tuple[Scene, ...] = (
         {
             "any": ("coral reef", "coral reefs in blue sea", "reef"),
             "water": (*OPEN_SEA, "tropical sea"),
-            "mixed": ("coral reef", "coral reefs in blue sea"),
+            "shore": ("coral reef", "coral reefs in blue sea"),
             "white": ("clouds over the sea",),
         },
         "Australia",
@@ -310,7 +313,7 @@ _MID: tuple[Scene, ...] = (
         {
             "any": ("lowland with a large lake", "coastal lowland"),
             "water": ("lake", "large lake", "sea", "water"),
-            "mixed": ("lake shore", "coast", "lowland with a large lake"),
+            "shore": ("lake shore", "coast", "lowland with a large lake"),
         },
         "the Netherlands",
     ),
@@ -422,7 +425,7 @@ _AIRBORNE: tuple[Scene, ...] = (
             "any": ("airport runway", "airport", "airport and city"),
             "water": ("bay", "water", "sea"),
             "built": ("airport", "airport runway", "industrial area", "city"),
-            "mixed": ("airport beside a bay", "airport runway", "airport"),
+            "shore": ("airport beside a bay", "airport runway", "airport"),
         },
         "California",
         calm="water",
@@ -435,7 +438,7 @@ _AIRBORNE: tuple[Scene, ...] = (
             "any": ("city by the sea", "harbour"),
             "water": ("bay with ships", "ships on the sea", *OPEN_SEA),
             "built": (*CITY, "street grid"),
-            "mixed": ("harbour", "city waterfront", "harbour with piers", "coast", "city by the sea"),
+            "shore": ("harbour", "city waterfront", "harbour with piers", "coast", "city by the sea"),
         },
         "San Francisco",
         calm="water",
@@ -448,7 +451,7 @@ _AIRBORNE: tuple[Scene, ...] = (
             "any": ("harbour", "port", "harbour with docks and ships"),
             "water": ("ships on the sea", "harbour water with ships", *OPEN_SEA),
             "built": ("port", "docks with containers", "city by the sea", "port with warehouses"),
-            "mixed": ("harbour", "port", "harbour with docks and ships", "coast", "beach and sea"),
+            "shore": ("harbour", "port", "harbour with docks and ships", "coast", "beach and sea"),
         },
         "California",
         calm="water",
@@ -790,7 +793,7 @@ _GLOBE: tuple[Scene, ...] = tuple(
         {
             **nouns,
             "water": ("open sea", "ocean", "open ocean", "sea"),
-            "mixed": (*nouns["any"][:1], "coast", "coast and sea", "land and sea"),
+            "shore": ("coast", "coast and sea", "land and sea"),
         },
         place,
     )
