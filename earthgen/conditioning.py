@@ -301,9 +301,9 @@ class OpenClipText(_Tower):
             hook.remove()
         states = kept[0][0, : int((ids[0] != getattr(self._text, "pad_id", 0)).nonzero().max()) + 1]
         projection = self._text.text_projection
-        if projection is None:
-            return states
-        return projection(states) if isinstance(projection, torch.nn.Module) else states @ projection
+        if projection is not None:
+            states = projection(states) if isinstance(projection, torch.nn.Module) else states @ projection
+        return states
 
 
 def load_open_clip(source: str | Path) -> tuple[Any, Any, Any, str]:

@@ -121,6 +121,9 @@ class TowerHead(nn.Module):
         dropout: part of the backbone's numbers that training leaves out.
     """
 
+    mean: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, width: int = 384, hidden: int = 384, dropout: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(FEATURES))

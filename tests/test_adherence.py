@@ -33,7 +33,8 @@ def picture(prompt: str, gsd: float, seed: int, side: int = 64) -> Pixels:
     random = np.random.default_rng(seed)
     colour = np.random.default_rng(zlib.crc32(prompt.encode())).integers(60, 196, 3)
     stripes = 40 * np.sin(np.arange(side) * 6.0 / (3 + gsd))[:, None, None]
-    return np.clip(colour + stripes + random.normal(0, 6, (side, side, 3)), 0, 255).astype(np.uint8)
+    values = colour + stripes + random.normal(0, 6, (side, side, 3))
+    return np.asarray(np.clip(values, 0, 255), dtype=np.uint8)
 
 
 def deaf(prompt: str, gsd: float, seed: int) -> Pixels:
@@ -73,7 +74,7 @@ class Colours:
 
 def _units(pictures: Sequence[Pixels]) -> npt.NDArray[np.float32]:
     means = np.stack([pixels.reshape(-1, 3).mean(axis=0) - 128 for pixels in pictures]).astype(np.float32)
-    return means / np.linalg.norm(means, axis=1, keepdims=True)
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
 
 
 def levels(first_seed: int) -> list[Level]:

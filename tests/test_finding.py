@@ -50,7 +50,7 @@ class ColourTower:
         assert isinstance(gsd, float)
         self.told.append(gsd)
         means = np.stack([picture.reshape(-1, 3).mean(axis=0) + 1.0 for picture in pictures]).astype(np.float32)
-        return means / np.linalg.norm(means, axis=1, keepdims=True)
+        return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
 
 
 class Tiles:

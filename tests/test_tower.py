@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,8 @@ def test_a_batch_is_its_pictures_one_by_one(tower: ImageTower) -> None:
 
 def test_pictures_and_resolutions_that_are_none_are_refused(tower: ImageTower) -> None:
     image = pictures(1)[0]
-    for wrong in (image.astype(np.float32), image[..., 0], image[:4], np.zeros((64, 64, 4), np.uint8)):
+    wrongs: tuple[Any, ...] = (image.astype(np.float32), image[..., 0], image[:4], np.zeros((64, 64, 4), np.uint8))
+    for wrong in wrongs:
         with pytest.raises(InvalidRequestError, match="is allowed"):
             tower.embed([wrong])
     for gsd in (0.0, -1.0, math.nan, math.inf):
