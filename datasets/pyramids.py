@@ -45,10 +45,16 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """A batch: uint8 pixels (n, size, size, 3) and metres per pixel (n,)."""
+    """A batch: uint8 pixels (n, size, size, 3), metres per pixel (n,), and the levels they are from."""
 
     pixels: npt.NDArray[np.uint8]
     gsd: npt.NDArray[np.float64]
+    levels: tuple[Level, ...]
+
+    @property
+    def bands(self) -> list[int]:
+        """Index into BAND_GSDS of each crop."""
+        return [level.band for level in self.levels]
 
 
 def halved(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -113,20 +119,22 @@ class CropSampler:
         """The bands that have anything to draw."""
         return tuple(self._bands)
 
-    def draw(self, number: int, count: int, band: int | None = None) -> Crops:
+    def draw(self, number: int, count: int, band: int | Sequence[int] | None = None) -> Crops:
         """Crops of draw `number`: the same for the same arguments, on any machine.
 
         Args:
             number: address of the draw.
             count: how many crops.
-            band: a band to draw from; None follows BAND_SHARES.
+            band: a band to draw from, or one for each crop; None follows BAND_SHARES.
         """
+        wanted = [band] * count if band is None or isinstance(band, int) else list(band)
         random = np.random.Generator(np.random.Philox(key=[self._seed, number]))
         shares = np.array([BAND_SHARES[index] for index in self._bands])
         pixels = np.empty((count, self._size, self._size, 3), dtype=np.uint8)
-        gsd = np.empty(count)
+        drawn: list[Level] = []
         for index in range(count):
-            chosen = band if band is not None else self._bands[random.choice(len(shares), p=shares / shares.sum())]
+            asked = wanted[index]
+            chosen = asked if asked is not None else self._bands[random.choice(len(shares), p=shares / shares.sum())]
             counts = self._pixel_counts[chosen]
             weights = np.cbrt([c.sum() for c in counts])
             pack = random.choice(len(counts), p=weights / weights.sum())
@@ -135,8 +143,8 @@ class CropSampler:
             if np.ptp(crop) < _FLAT_RANGE and random.random() < 0.9:
                 crop = self._crop(level.pixels, random)
             pixels[index] = _symmetry(crop, int(random.integers(8)))
-            gsd[index] = level.gsd
-        return Crops(pixels, gsd)
+            drawn.append(level)
+        return Crops(pixels, np.array([level.gsd for level in drawn]), tuple(drawn))
 
     def _crop(self, pixels: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.NDArray[np.uint8]:
         row = int(random.integers(pixels.shape[0] - self._size + 1))

@@ -7,6 +7,8 @@ window was cut, and the margin is thrown away.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,7 +17,10 @@ from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
 from earthgen.noise import NoiseField
 from earthgen.pyramid import SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
-from earthgen.sampler import dpm_solver_2m
+from earthgen.sampler import Denoise, dpm_solver_2m
+
+if TYPE_CHECKING:
+    from earthgen.conditioning import Guide
 
 
 class CascadeStep:
@@ -43,13 +48,16 @@ class CascadeStep:
         return window.box.grown(self._margin * SCALE).parent()
 
     @torch.inference_mode()
-    def window(self, seed: int, window: Window, parents: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def window(
+        self, seed: int, window: Window, parents: npt.NDArray[np.uint8], guide: Guide | None = None
+    ) -> npt.NDArray[np.uint8]:
         """The pixels of a window.
 
         Args:
             seed: the world's.
             window: which one.
             parents: uint8 (h, w, 3), the pixels of `parent_box(window)`.
+            guide: what a prompt says; None says nothing. Only for a network with a `text_width`.
 
         Returns:
             uint8 (WINDOW_SIZE, WINDOW_SIZE, 3); each 4x4 block averages to exactly its parent's bytes.
@@ -62,17 +70,32 @@ class CascadeStep:
         # The GSD of the children, row by row, so that it does not jump where windows meet.
         equator_gsd = ground_sampling_distance(window.zoom, 0.0)
         gsd = equator_gsd * np.cos(np.radians(row_latitudes(box.zoom, box.row, box.height)))
-        condition = Condition(
-            parent,
-            torch.from_numpy(np.log2(gsd).astype(np.float32))[None].to(self._device),
-            torch.zeros(1, device=self._device),
-        )
+        log2_gsd = torch.from_numpy(np.log2(gsd).astype(np.float32))[None].to(self._device)
         state = dpm_solver_2m(
-            lambda x, sigma: self._model(x, sigma, condition),
-            torch.from_numpy(noise)[None].to(self._device),
-            self._sigmas,
+            self._denoiser(parent, log2_gsd, guide), torch.from_numpy(noise)[None].to(self._device), self._sigmas
         )
-        detail = state * self._net.detail_scale(parent, condition.log2_gsd) + smooth_detail(parent)
+        detail = state * self._net.detail_scale(parent, log2_gsd) + smooth_detail(parent)
         inner = slice(self._margin, -self._margin)
         image = join(parent[:, :, inner, inner], detail[:, :, inner, inner])
         return quantise(image.float().cpu(), parents[inner, inner])
+
+    def _denoiser(self, parent: torch.Tensor, log2_gsd: torch.Tensor, guide: Guide | None) -> Denoise:
+        """The network with its condition bound; text guides without a classifier (Ho & Salimans 2022, equation 6)."""
+
+        def bound(text: npt.NDArray[np.float32] | None) -> Denoise:
+            told = None if text is None else torch.from_numpy(text)[None].to(self._device)
+            condition = Condition(parent, log2_gsd, torch.zeros(1, device=self._device), told)
+            return lambda x, sigma: self._model(x, sigma, condition)
+
+        if guide is None:
+            return bound(None)
+        towards = bound(guide.text)
+        if guide.scale == 1.0:
+            return towards
+        away = bound(guide.negative)
+
+        def guided(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+            base = away(x, sigma)
+            return base + guide.scale * (towards(x, sigma) - base)
+
+        return guided

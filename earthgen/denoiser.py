@@ -4,32 +4,24 @@ One network serves every level. It is told the true ground sampling distance of 
 MetaEarth does (arXiv 2405.13570, method figure: the resolution goes through the timestep's kind of
 sinusoid, an MLP of its own, and is added to the timestep's embedding), here row by row, since in Web
 Mercator the distance changes with latitude.
-
-It is local: nothing in it sees a whole window. It normalises over the channels of one position, mixes
-space with convolutions only, and halves the resolution on blocks that are aligned to global
-coordinates. So two windows that overlap compute the same values wherever both see enough context.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
-from einops import rearrange
 from torch import nn
 
 from earthgen.detail import COEFFICIENTS, DETAIL_CHANNELS, local_contrast, smooth_detail
 from earthgen.sampler import karras_sigmas
+from earthgen.unet import LocalUNet, RowEmbedding
 
 _WATER_BLUENESS = 0.3
 """Blue minus red of a parent, in [-1, 1] units, that is half land and half open water."""
 _WATER_SOFTNESS = 0.05
-ALIGNMENT = 4
-"""Positions to which a window's corner must be aligned: two halvings of the resolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,87 +33,13 @@ class Condition:
         log2_gsd: (b, h), log2 of the children's metres per pixel, for each row of parents.
         parent_noise: (b,), standard deviation in [-1, 1] units of the noise that training added to the
             parent; 0 at inference says that the parent is to be believed.
+        text: (b, text_width), unit vectors that say what is there; rows of zeros, or None, say nothing.
     """
 
     parent: torch.Tensor
     log2_gsd: torch.Tensor
     parent_noise: torch.Tensor
-
-
-def sinusoid(value: torch.Tensor, features: int, shortest: float, longest: float) -> torch.Tensor:
-    """Sinusoidal features of a scalar (Vaswani et al. 2017, section 3.5) with geometric periods.
-
-    Args:
-        value: any shape (...).
-        features: even number of features.
-        shortest: shortest period, in units of `value`.
-        longest: longest period.
-
-    Returns:
-        (..., features).
-    """
-    periods = torch.logspace(math.log10(shortest), math.log10(longest), features // 2).to(value)
-    phase = 2 * math.pi * value[..., None] / periods
-    return torch.cat([phase.cos(), phase.sin()], dim=-1)
-
-
-def _zeroed(layer: nn.Module) -> nn.Module:
-    """The layer with all parameters 0, so that a residual branch starts as nothing."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
-
-
-class RowEmbedding(nn.Module):
-    """Noise level, ground sampling distance and parent noise as one embedding for each row."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.noise_level = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
-        self.gsd = nn.Sequential(nn.Linear(64, width), nn.SiLU(), nn.Linear(width, width))
-        self.parent_noise = nn.Linear(1, width)
-
-    def forward(self, log_sigma: torch.Tensor, log2_gsd: torch.Tensor, parent_noise: torch.Tensor) -> torch.Tensor:
-        """(b,), (b, h), (b,) to (b, width, h)."""
-        level = self.noise_level(sinusoid(log_sigma, 64, 0.5, 32.0))
-        gsd = self.gsd(sinusoid(log2_gsd, 64, 2.0, 64.0))
-        noise = self.parent_noise(parent_noise[:, None] * 10.0)
-        return rearrange(F.silu(gsd + (level + noise)[:, None]), "b h d -> b d h")
-
-
-class Block(nn.Module):
-    """A residual block in the manner of ConvNeXt (arXiv 2201.03545, figure 4), modulated row by row."""
-
-    def __init__(self, channels: int, embedding: int, kernel: int, expansion: int) -> None:
-        super().__init__()
-        self.reach = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
-        self.modulation = _zeroed(nn.Conv1d(embedding, 2 * channels, 1))
-        self.widen = nn.Conv2d(channels, expansion * channels, 1)
-        self.narrow = _zeroed(nn.Conv2d(expansion * channels, channels, 1))
-
-    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """(b, c, h, w) and (b, d, h) to (b, c, h, w)."""
-        scale, shift = self.modulation(embedding)[..., None].chunk(2, dim=1)
-        h = self.reach(x)
-        # Root mean square over the channels of each position (Zhang & Sennrich 2019): local by nature.
-        h = h * torch.rsqrt(h.square().mean(dim=1, keepdim=True) + 1e-6)
-        h = torch.addcmul(shift, h, 1 + scale)
-        out: torch.Tensor = x + self.narrow(F.silu(self.widen(h)))
-        return out
-
-
-class Stage(nn.Module):
-    """Blocks at one resolution."""
-
-    def __init__(self, blocks: int, channels: int, embedding: int, kernel: int, expansion: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(channels, embedding, kernel, expansion) for _ in range(blocks))
-
-    def forward(self, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
-        """(b, c, h, w) and (b, d, h) to (b, c, h, w)."""
-        for block in self.blocks:
-            x = block(x, embedding)
-        return x
+    text: torch.Tensor | None = None
 
 
 class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers declares config_name twice
@@ -133,6 +51,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         kernel: side of the depthwise kernels, in positions.
         expansion: widening inside a block.
         embedding: width of the row embedding.
+        text_width: width of the text vectors that the network hears; 0 for a network that knows no text.
         detail_std: 45 standard deviations, one a detail channel; see `detail_scale`.
         contrast: how strong detail is where a parent is busy: (log2 of a GSD, offset, slope) rows in
             rising order of GSD; see `detail_scale`.
@@ -150,6 +69,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         kernel: int = 7,
         expansion: int = 3,
         embedding: int = 192,
+        text_width: int = 0,
         detail_std: tuple[float, ...] = (1.0,) * DETAIL_CHANNELS,
         contrast: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),),
         water_calm: float = 0.0,
@@ -157,19 +77,9 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         margin: int = 8,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        fine, middle, coarse = channels
-        self.row_embedding = RowEmbedding(embedding)
-        self.enter = nn.Conv2d(DETAIL_CHANNELS + 3 + 1 + COEFFICIENTS, fine, 3, padding=1)
-        self.fine_in = Stage(blocks[0], fine, embedding, kernel, expansion)
-        self.to_middle = nn.Conv2d(4 * fine, middle, 1)
-        self.middle_in = Stage(blocks[1], middle, embedding, kernel, expansion)
-        self.to_coarse = nn.Conv2d(4 * middle, coarse, 1)
-        self.coarse = Stage(blocks[2], coarse, embedding, kernel, expansion)
-        self.from_coarse = nn.Conv2d(coarse, 4 * middle, 1)
-        self.middle_out = Stage(blocks[3], middle, embedding, kernel, expansion)
-        self.from_middle = nn.Conv2d(middle, 4 * fine, 1)
-        self.fine_out = Stage(blocks[4], fine, embedding, kernel, expansion)
-        self.leave = _zeroed(nn.Conv2d(fine, DETAIL_CHANNELS, 3, padding=1))
+        self.row_embedding = RowEmbedding(embedding, text_width)
+        known = DETAIL_CHANNELS + 3 + 1 + COEFFICIENTS
+        self.unet = LocalUNet(known, DETAIL_CHANNELS, channels, blocks, embedding, kernel, expansion)
 
     def detail_scale(self, parent: torch.Tensor, log2_gsd: torch.Tensor) -> torch.Tensor:
         """The unit in which detail is generated, at each position.
@@ -219,24 +129,12 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         Returns:
             (b, 45, h, w), the network's raw output F of EDM's equation 7.
         """
-        fine_rows = self.row_embedding(log_sigma, condition.log2_gsd, condition.parent_noise)
-        middle_rows = F.avg_pool1d(fine_rows, 2)
-        coarse_rows = F.avg_pool1d(middle_rows, 2)
-
+        rows = self.row_embedding(log_sigma, condition.log2_gsd, condition.parent_noise, condition.text)
         # The parent as it is, and in the units of the detail that it calls for.
         scale = self.detail_scale(condition.parent, condition.log2_gsd)
         slopes = smooth_detail(condition.parent)[:, :COEFFICIENTS] / scale[:, :COEFFICIENTS]
         known = [state, condition.parent, scale[:, :1].log(), slopes.clamp(-8, 8) / 2]
-
-        # Down: each halving folds 2x2 positions into channels.
-        fine = self.fine_in(self.enter(torch.cat(known, dim=1)), fine_rows)
-        middle = self.middle_in(self.to_middle(F.pixel_unshuffle(fine, 2)), middle_rows)
-        coarse = self.coarse(self.to_coarse(F.pixel_unshuffle(middle, 2)), coarse_rows)
-
-        # Up: unfold and add what the same resolution knew on the way down.
-        middle = self.middle_out(middle + F.pixel_shuffle(self.from_coarse(coarse), 2), middle_rows)
-        fine = self.fine_out(fine + F.pixel_shuffle(self.from_middle(middle), 2), fine_rows)
-        out: torch.Tensor = self.leave(fine)
+        out: torch.Tensor = self.unet(torch.cat(known, dim=1), rows)
         return out
 
 

@@ -9,40 +9,54 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
 from earthgen.denoiser import DetailDenoiser
 from earthgen.errors import WeightsError
 
-SHIPPED = Path(__file__).parent / "weights" / "cascade"
-"""The weights that come with the package."""
+WEIGHTS = Path(__file__).parent / "weights"
+"""The weights that come with the package, one folder a network."""
+SHIPPED = WEIGHTS / "cascade"
+"""The cascade's."""
 HUB_PREFIX = "hf:"
 _CONFIG_NAME = "config.json"
 _TENSORS_NAME = "diffusion_pytorch_model.safetensors"
 
 
+Net = TypeVar("Net", bound=ModelMixin)
+
+
 @dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(Generic[Net]):
     """A loaded network and the id of its content (12 hexadecimal characters)."""
 
-    net: DetailDenoiser
+    net: Net
     id: str
     source: str
 
 
-def load_weights(source: str | Path | None = None) -> Weights:
-    """Load the cascade's network.
+def load_weights(source: str | Path | None = None) -> Weights[DetailDenoiser]:
+    """Load the cascade's network: the shipped one, a folder's, or `hf:OWNER/NAME`'s; see `load_model`."""
+    return load_model(DetailDenoiser, source, SHIPPED)
+
+
+def load_model(kind: type[Net], source: str | Path | None, shipped: Path) -> Weights[Net]:
+    """Load a network of a kind.
 
     Args:
+        kind: the network's class.
         source: None for the shipped weights, a folder, or `hf:OWNER/NAME` for a hub repository of the
             same layout (downloaded or found in the hub's cache).
+        shipped: the folder that None stands for.
 
     Raises:
         WeightsError: nothing is there, a file is truncated or corrupt, or the layout is another one.
     """
-    folder = _hub_folder(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source or SHIPPED)
+    folder = _hub_folder(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source or shipped)
     config_path, tensors_path = folder / _CONFIG_NAME, folder / _TENSORS_NAME
     for path in (config_path, tensors_path):
         if not path.is_file():
@@ -54,10 +68,10 @@ def load_weights(source: str | Path | None = None) -> Weights:
         class_name = json.loads(config_path.read_bytes()).get("_class_name")
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{config_path} is not a JSON object: {error}") from error
-    if class_name != DetailDenoiser.__name__:
-        raise WeightsError(f"{config_path} describes a {class_name}; a {DetailDenoiser.__name__} is needed")
+    if class_name != kind.__name__:
+        raise WeightsError(f"{config_path} describes a {class_name}; a {kind.__name__} is needed")
     try:
-        net, info = DetailDenoiser.from_pretrained(
+        net, info = kind.from_pretrained(
             folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from earthgen.denoiser import ALIGNMENT, Condition, DetailDenoiser, Preconditioned, sinusoid
+from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import local_contrast
+from earthgen.unet import ALIGNMENT, sinusoid
 from tests.tiny import tiny_net
 
 KNOTS = ((0.0, 1.0, 0.5), (4.0, 3.0, 1.0))

@@ -1,17 +1,21 @@
-"""Tune the diffusion weights into a one-step generator, through three levels of its own output.
+"""Tune the cascade's network into a one-step generator, on real parents and on parents of its own making.
 
-    python -m training.adversarial --data DIR --init runs/cascade/weights --out runs/adversarial --minutes 45
+    python -m training.adversarial --data DIR --init runs/cascade/weights --out runs/adversarial --minutes 120
 
 The network that `training.cascade` made is run once, from noise at one level, and its denoised state is
-the sample (adversarial diffusion distillation, Sauer et al. 2023, without the distillation term). A
-patch discriminator says what is missing. Half of the steps run down a chain: the network's children are
-the parents of the next level, and it learns through all of them, because a chain is what users see.
+the sample (adversarial diffusion distillation, Sauer et al. 2023, without the distillation term). Two
+discriminators say what is missing: a patch discriminator that learns from nothing and watches the finest
+structure, and heads on frozen features of a picture classifier that know what roofs, fields and crowns
+are. A part of each batch has parents that the network made before (`training.pool`), because chains are
+what users see. Text is heard by the network and by the heads, and dropped at random, so that both the
+captioned and the silent world are trained.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,13 +26,15 @@ import typer
 from tqdm import tqdm
 
 from datasets.packs import imagery_folder
-from datasets.pyramids import Crops, CropSampler, read_levels
-from earthgen.denoiser import ALIGNMENT, Condition, DetailDenoiser, Preconditioned
+from datasets.pyramids import BAND_GSDS, BAND_SHARES, Crops, CropSampler, read_levels
+from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
 from training.augment import regrade, stored_parent
 from training.checkpoint import load_checkpoint, network_config, save_checkpoint
 from training.discriminator import FINEST_UNIT, PatchDiscriminator
 from training.ema import update_ema
+from training.pool import ChildPool
+from training.projected import FrozenFeatures, ProjectedDiscriminator, at_ordinary_contrast, feature_distance, hinge
 from training.sheets import draw_chain_sheet, draw_sheet
 
 
@@ -39,33 +45,63 @@ class Settings:
     Attributes:
         batch: crops of 128 pixels a step.
         sigma: noise level of the one step.
-        chain_share: share of steps that run down a chain.
-        small_share: share of steps that draw 64-pixel crops.
-        generator_rate: AdamW's learning rate.
-        discriminator_rate: the same of the discriminator.
-        warm_up: images during which only the discriminator learns.
-        truth_weight: weight of the L1 distance of 2x2 means to the real child.
+        own_share: share of a batch whose parents come from the pool.
+        small_share: share of steps that draw four times as many 64-pixel crops, all from real parents.
+        generator_rate: Adam's learning rate.
+        patch_rate: the same of the patch discriminator.
+        heads_rate: the same of the heads on frozen features.
+        warm_up: images during which only the discriminators learn.
+        patch_weight: weight of the patch discriminator's word.
+        truth_weight: weight of the feature distance to the real child.
+        mean_weight: weight of the L1 distance of 2x2 means to the real child.
+        cut_weight: weight of the L1 distance between a window and the same window cut off nearby.
+        cut_every: steps between two lessons about cuts.
+        pool: children kept a band.
         ema_half_life: images.
         seed: of crops and noise.
     """
 
     batch: int = 8
     sigma: float = 5.0
-    chain_share: float = 0.5
-    small_share: float = 0.2
-    generator_rate: float = 1e-4
-    discriminator_rate: float = 1e-3
-    warm_up: int = 400
-    truth_weight: float = 2.0
-    ema_half_life: int = 2_000
+    own_share: float = 0.4
+    small_share: float = 0.12
+    generator_rate: float = 4e-4
+    patch_rate: float = 1e-3
+    heads_rate: float = 5e-4
+    warm_up: int = 800
+    patch_weight: float = 0.35
+    truth_weight: float = 6.0
+    mean_weight: float = 1.0
+    cut_weight: float = 2.0
+    cut_every: int = 4
+    pool: int = 48
+    ema_half_life: int = 3_000
     seed: int = 2
 
 
-CHAIN_LEVELS = 3
-"""Cascade levels that a chain runs through."""
+SIDE = 128
+_PARENT_SIDE = SIDE // 4
+_POOL_BEGINS = 8
+"""Pictures that a band must have before parents are drawn from it."""
+_CUT = 12
+"""Positions that a lesson about cuts takes away on one side; a multiple of ALIGNMENT."""
+_CUT_MARGIN = 8
+"""Positions next to the cut that may differ: the margin that the engine throws away."""
 
-Pair = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Child (b, 3, 4h, 4w), parent (b, 3, h, w) and log2 of the child's metres per pixel (b,)."""
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Children and what they were made from.
+
+    Attributes:
+        child: (b, 3, 4h, 4w) in [-1, 1].
+        parent: (b, 3, h, w) in [-1, 1].
+        log2_gsd: (b,), log2 of the child's metres per pixel.
+    """
+
+    child: torch.Tensor
+    parent: torch.Tensor
+    log2_gsd: torch.Tensor
 
 
 class OneStep(torch.nn.Module):
@@ -77,20 +113,20 @@ class OneStep(torch.nn.Module):
         self.model = Preconditioned(net)
         self.sigma = sigma
 
-    def forward(self, parent: torch.Tensor, log2_gsd: torch.Tensor, random: torch.Generator) -> torch.Tensor:
-        """Children (b, 3, 4h, 4w) of parents (b, 3, h, w); log2_gsd (b,) is the children's."""
-        count, _, height, width = parent.shape
-        noise = torch.randn(count, DETAIL_CHANNELS, height, width, generator=random)
-        condition = Condition(parent, log2_gsd[:, None].expand(-1, height), torch.zeros(count))
+    def state(
+        self, noise: torch.Tensor, parent: torch.Tensor, log2_gsd: torch.Tensor, text: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The denoised state (b, 45, h, w) of noise of that shape, for parents (b, 3, h, w)."""
+        count, _, height, _ = parent.shape
+        condition = Condition(parent, log2_gsd[:, None].expand(-1, height), torch.zeros(count), text)
         noisy = (self.sigma * noise).contiguous(memory_format=torch.channels_last)
-        state = self.model(noisy, torch.full((count,), self.sigma), condition)
-        return join(parent, state * self.net.detail_scale(parent, condition.log2_gsd) + smooth_detail(parent))
+        state: torch.Tensor = self.model(noisy, torch.full((count,), self.sigma), condition)
+        return state
 
-
-def detached(pair: Pair) -> Pair:
-    """The pair, cut off from the network that made it."""
-    child, parent, log2_gsd = pair
-    return child.detach(), parent.detach(), log2_gsd
+    def picture(self, state: torch.Tensor, parent: torch.Tensor, log2_gsd: torch.Tensor) -> torch.Tensor:
+        """Children (b, 3, 4h, 4w) of a denoised state."""
+        scale = self.net.detail_scale(parent, log2_gsd[:, None].expand(-1, parent.shape[2]))
+        return join(parent, state * scale + smooth_detail(parent))
 
 
 def stored(image: torch.Tensor) -> torch.Tensor:
@@ -99,65 +135,52 @@ def stored(image: torch.Tensor) -> torch.Tensor:
     return clipped + (((clipped + 1) * 127.5).round() / 127.5 - 1 - clipped).detach()
 
 
-@torch.no_grad()
-def unit_of(net: DetailDenoiser, pair: Pair) -> torch.Tensor:
-    """The unit of lightness detail at each parent of a pair, (b, 1, h, w)."""
-    _, parent, log2_gsd = pair
-    return net.detail_scale(parent, log2_gsd[:, None].expand(-1, parent.shape[2]))[:, :1].clamp(min=FINEST_UNIT)
-
-
-def judged(judge: PatchDiscriminator, net: DetailDenoiser, pair: Pair) -> torch.Tensor:
-    """Patch scores of a pair of child and parent."""
-    child, parent, log2_gsd = pair
-    scores: torch.Tensor = judge(child, parent, unit_of(net, pair), log2_gsd)
-    return scores
-
-
-def truth_distance(net: DetailDenoiser, pair: Pair, truth: torch.Tensor) -> torch.Tensor:
-    """L1 distance of 2x2 means to the real child, in the unit of detail."""
-    difference = F.avg_pool2d(pair[0], 2) - F.avg_pool2d(truth, 2)
-    return (difference / F.interpolate(unit_of(net, pair), scale_factor=2, mode="nearest")).abs().mean()
-
-
-def discriminator_loss(real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-    """Hinge loss (Lim & Ye 2017) of patch scores."""
-    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
-
-
-def real_pair(crops: Crops, random: torch.Generator) -> Pair:
+def real_examples(crops: Crops, random: torch.Generator) -> Examples:
     """Re-graded crops and their stored parents."""
     image = regrade(to_unit(crops.pixels), random)
-    return image, stored_parent(image), torch.from_numpy(crops.gsd).float().log2()
+    return Examples(image, stored_parent(image), torch.from_numpy(crops.gsd).float().log2())
 
 
-def chain_pairs(
-    generator: OneStep, chains: CropSampler, step: int, count: int, random: torch.Generator
-) -> tuple[list[Pair], list[Pair]]:
-    """Real pairs and pairs of the network's own making, level by level down a chain of CHAIN_LEVELS.
+@torch.no_grad()
+def unit_of(net: DetailDenoiser, examples: Examples) -> torch.Tensor:
+    """The unit of lightness detail at each parent, (b, 1, h, w)."""
+    rows = examples.log2_gsd[:, None].expand(-1, examples.parent.shape[2])
+    return net.detail_scale(examples.parent, rows)[:, :1].clamp(min=FINEST_UNIT)
 
-    The chain starts at a real parent; each further level takes the middle of the children above it as its
-    parents. The real pairs of the lower levels are other places of the same bands: a chain that goes wrong
-    shows as pairs that no real place has.
+
+def mean_distance(fake: Examples, real: Examples, unit: torch.Tensor) -> torch.Tensor:
+    """L1 distance of 2x2 means to the real child, in the unit of detail."""
+    difference = F.avg_pool2d(fake.child, 2) - F.avg_pool2d(real.child, 2)
+    return (difference / F.interpolate(unit, scale_factor=2, mode="nearest")).abs().mean()
+
+
+def cut_distance(
+    generator: OneStep,
+    noise: torch.Tensor,
+    fake: Examples,
+    state: torch.Tensor,
+    text: torch.Tensor | None,
+    side: int,
+) -> torch.Tensor:
+    """How much a window's inside changes where the window is cut off nearby.
+
+    Args:
+        generator: the network.
+        noise: what `state` was made from.
+        fake: parents and GSD.
+        state: (b, 45, h, w), the denoised state of the whole.
+        text: what was said.
+        side: 0 left, 1 right, 2 top, 3 bottom.
     """
-    bands = [band for band in chains.bands if band - CHAIN_LEVELS + 1 in chains.bands]
-    if not bands:
-        raise ValueError(
-            f"a chain needs {CHAIN_LEVELS} bands that follow each other; there are crops in {chains.bands}"
-        )
-    first = bands[int(torch.randint(len(bands), (), generator=random))]
-    real_pairs = [
-        real_pair(chains.draw(step * CHAIN_LEVELS + level, count, first - level), random)
-        for level in range(CHAIN_LEVELS)
-    ]
-    _, parent, log2_gsd = real_pairs[0]
-    fake_pairs: list[Pair] = []
-    for level in range(CHAIN_LEVELS):
-        child = stored(generator(parent, log2_gsd - 2 * level, random))
-        fake_pairs.append((child, parent, log2_gsd - 2 * level))
-        side = parent.shape[-1]
-        offset = (child.shape[-1] - side) // 2 // ALIGNMENT * ALIGNMENT
-        parent = child[:, :, offset : offset + side, offset : offset + side]
-    return real_pairs, fake_pairs
+    keep, inside, within = slice(_CUT, None), slice(_CUT + _CUT_MARGIN, None), slice(_CUT_MARGIN, None)
+    if side % 2:
+        keep, inside, within = slice(None, -_CUT), slice(None, -_CUT - _CUT_MARGIN), slice(None, -_CUT_MARGIN)
+
+    def part(x: torch.Tensor, where: slice) -> torch.Tensor:
+        return x[:, :, :, where] if side < 2 else x[:, :, where]
+
+    again = generator.state(part(noise, keep), part(fake.parent, keep), fake.log2_gsd, text)
+    return (part(again, within) - part(state, inside)).abs().mean()
 
 
 def train(
@@ -172,9 +195,9 @@ def train(
     """Run until the minutes are over or the images are seen; resume from `out` if it holds a checkpoint."""
     folder = imagery_folder(data)
     train_levels, val_levels = read_levels(folder, "train"), read_levels(folder, "val")
-    single = CropSampler(train_levels, 128, settings.seed)
-    small = CropSampler(train_levels, 64, settings.seed + 1, largest_side=128)
-    chains = CropSampler(train_levels, 96, settings.seed + 2)
+    large = CropSampler(train_levels, SIDE, settings.seed)
+    small = CropSampler(train_levels, SIDE // 2, settings.seed + 1, largest_side=SIDE)
+    others = CropSampler(train_levels, SIDE, settings.seed + 2)
     held_out = CropSampler(val_levels, 64, 0)
     held_out_large = CropSampler(val_levels, 256, 0)
 
@@ -185,106 +208,161 @@ def train(
     net.register_to_config(sigmas=(settings.sigma, 0.0))
     average = DetailDenoiser.from_config(net.config)
     average.load_state_dict(net.state_dict())
+    text_width: int = net.config["text_width"]
     generator = OneStep(net, settings.sigma).to(memory_format=torch.channels_last)
-    judge = PatchDiscriminator().to(memory_format=torch.channels_last)
-    generator_optimiser = torch.optim.AdamW(
-        net.parameters(), lr=settings.generator_rate, betas=(0.5, 0.99), weight_decay=0.0, fused=True
-    )
-    judge_optimiser = torch.optim.AdamW(
-        judge.parameters(), lr=settings.discriminator_rate, betas=(0.5, 0.99), weight_decay=0.0, fused=True
-    )
+    features = FrozenFeatures().to(memory_format=torch.channels_last)
+    patches = PatchDiscriminator(width=32).to(memory_format=torch.channels_last)
+    heads = ProjectedDiscriminator(text_width=text_width).to(memory_format=torch.channels_last)
+    pool = ChildPool(len(BAND_GSDS), settings.pool, SIDE)
+
+    rates = {"net": settings.generator_rate, "patches": settings.patch_rate, "heads": settings.heads_rate}
+    learning = {"net": net, "patches": patches, "heads": heads}
+    optimisers = {
+        name: torch.optim.AdamW(
+            [parameter for parameter in module.parameters() if parameter.requires_grad],
+            lr=rates[name],
+            betas=(0.5, 0.99),
+            weight_decay=0.0,
+            fused=True,
+        )
+        for name, module in learning.items()
+    }
     step, images, seconds = 0, 0, 0.0
     if resumed is not None:
-        net.load_state_dict(resumed["model"])
         average.load_state_dict(resumed["ema"])
-        judge.load_state_dict(resumed["judge"])
-        generator_optimiser.load_state_dict(resumed["generator_optimiser"])
-        judge_optimiser.load_state_dict(resumed["judge_optimiser"])
+        pool.load_state_dict(resumed["pool"])
+        for name, module in learning.items():
+            module.load_state_dict(resumed[name])
+            optimisers[name].load_state_dict(resumed["optimisers"][name])
+            for group in optimisers[name].param_groups:
+                group["lr"] = rates[name]
         step, images, seconds = resumed["step"], resumed["images"], resumed["seconds"]
-    for optimiser, rate in (
-        (generator_optimiser, settings.generator_rate),
-        (judge_optimiser, settings.discriminator_rate),
-    ):
-        for group in optimiser.param_groups:
-            group["lr"] = rate
 
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     progress = tqdm(initial=images, unit="img", smoothing=0.05)
-    sums: dict[str, float] = {}
+    sums: dict[str, float] = defaultdict(float)
     steps, next_tick = 0, images + tick_images
     while True:
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
-        kind = float(torch.rand((), generator=random))
-        if kind < settings.chain_share:
-            real_pairs, fake_pairs = chain_pairs(generator, chains, step, max(1, settings.batch // 2), random)
-        else:
-            is_small = kind > 1 - settings.small_share
-            count = settings.batch * (4 if is_small else 1)
-            real_pairs = [real_pair((small if is_small else single).draw(step, count), random)]
-            _, parent, log2_gsd = real_pairs[0]
-            fake_pairs = [(generator(parent, log2_gsd, random), parent, log2_gsd)]
-        # The first pair shares its parent with the real one; further down a chain there is no truth.
-        truth = truth_distance(net, fake_pairs[0], real_pairs[0][0])
+        is_small = float(torch.rand((), generator=random)) < settings.small_share
+        ready = [] if is_small else pool.bands(_POOL_BEGINS)
+        own = round(settings.batch * settings.own_share) if ready else 0
+        paired = settings.batch * 4 if is_small else settings.batch - own
 
-        judge_loss = sum(
-            (
-                discriminator_loss(judged(judge, net, real), judged(judge, net, detached(fake)))
-                for real, fake in zip(real_pairs, fake_pairs, strict=True)
-            ),
-            torch.zeros(()),
-        ) / len(real_pairs)
-        judge_optimiser.zero_grad(set_to_none=True)
-        judge_loss.backward()
-        judge_optimiser.step()
+        # Reals: crops whose parents the network gets, then others of the bands of the pool's parents.
+        crops = (small if is_small else large).draw(step, paired)
+        real = real_examples(crops, random)
+        parent, log2_gsd, captions = real.parent, real.log2_gsd, torch.full((paired,), -1)
+        bands = crops.bands
+        if own:
+            shares = torch.tensor([BAND_SHARES[band] for band in ready])
+            drawn = [ready[int(i)] for i in torch.multinomial(shares, own, replacement=True, generator=random)]
+            parents = pool.draw(drawn, _PARENT_SIDE, random)
+            more = real_examples(others.draw(step, own, drawn), random)
+            real = Examples(
+                torch.cat([real.child, more.child]),
+                torch.cat([real.parent, more.parent]),
+                torch.cat([real.log2_gsd, more.log2_gsd]),
+            )
+            parent = torch.cat([parent, parents.pixels])
+            log2_gsd = torch.cat([log2_gsd, parents.log2_gsd])
+            captions = torch.cat([captions, parents.captions])
+            bands = bands + drawn
+        said = torch.zeros(len(bands), text_width) if text_width else None
+
+        noise = torch.randn(len(bands), DETAIL_CHANNELS, *parent.shape[2:], generator=random)
+        state = generator.state(noise, parent, log2_gsd, said)
+        fake = Examples(stored(generator.picture(state, parent, log2_gsd)), parent, log2_gsd)
+        if not is_small:
+            pool.add(bands, fake.child, log2_gsd, captions, random)
+
+        # The discriminators learn.
+        real_unit, fake_unit = unit_of(net, real), unit_of(net, fake)
+        with torch.no_grad():
+            real_features = features(at_ordinary_contrast(real.child, real.parent))
+        fake_features = features(at_ordinary_contrast(fake.child, fake.parent))
+        told = said
+        heads_loss = hinge(
+            heads(real_features, real.log2_gsd, told), heads([f.detach() for f in fake_features], log2_gsd, told)
+        )
+        patch_loss = hinge(
+            [patches(real.child, real.parent, real_unit, real.log2_gsd)],
+            [patches(fake.child.detach(), fake.parent, fake_unit, log2_gsd)],
+        )
+        (heads_loss + patch_loss).backward()
+        for name in ("heads", "patches"):
+            optimisers[name].step()
+            optimisers[name].zero_grad(set_to_none=True)
+        sums["heads"] += float(heads_loss.detach())
+        sums["patches"] += float(patch_loss.detach())
 
         if images >= settings.warm_up:
-            judge.requires_grad_(False)
-            fooling = sum((-judged(judge, net, fake).mean() for fake in fake_pairs), torch.zeros(())) / len(fake_pairs)
-            loss = fooling + settings.truth_weight * truth
-            generator_optimiser.zero_grad(set_to_none=True)
+            heads.requires_grad_(False)
+            patches.requires_grad_(False)
+            fooling = torch.stack([-score.mean() for score in heads(fake_features, log2_gsd, told)]).mean()
+            patch_fooling = -patches(fake.child, fake.parent, fake_unit, log2_gsd).mean()
+            truth = feature_distance([f[:paired] for f in fake_features], [f[:paired] for f in real_features])
+            paired_fake = Examples(fake.child[:paired], parent[:paired], log2_gsd[:paired])
+            paired_real = Examples(real.child[:paired], real.parent[:paired], real.log2_gsd[:paired])
+            means = mean_distance(paired_fake, paired_real, fake_unit[:paired])
+            loss = (
+                fooling
+                + settings.patch_weight * patch_fooling
+                + settings.truth_weight * truth
+                + settings.mean_weight * means
+            )
+            if step % settings.cut_every == 0 and not is_small:
+                cut = cut_distance(generator, noise, fake, state, said, step // settings.cut_every % 4)
+                loss = loss + settings.cut_weight * cut
+                sums["cut"] += float(cut.detach()) * settings.cut_every
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            generator_optimiser.step()
-            judge.requires_grad_(True)
+            optimisers["net"].step()
+            optimisers["net"].zero_grad(set_to_none=True)
+            heads.requires_grad_(True)
+            heads.mixers.requires_grad_(False)
+            patches.requires_grad_(True)
             update_ema(average, net, settings.batch, images, settings.ema_half_life)
-            sums["fooling"] = sums.get("fooling", 0.0) + float(fooling.detach())
+            for name, value in (
+                ("fooling", fooling),
+                ("patch_fooling", patch_fooling),
+                ("truth", truth),
+                ("means", means),
+            ):
+                sums[name] += float(value.detach())
 
         step, images, steps = step + 1, images + settings.batch, steps + 1
-        sums["judge"] = sums.get("judge", 0.0) + float(judge_loss.detach())
-        sums["truth"] = sums.get("truth", 0.0) + float(truth.detach())
         progress.update(settings.batch)
 
         finished = time.monotonic() - begun > 60 * minutes or images >= (images_limit or images + 1)
         if images >= next_tick or finished:
             now = seconds + time.monotonic() - begun
-            line = {"images": images, "hours": round(now / 3600, 3)}
+            line: dict[str, float] = {"images": images, "hours": round(now / 3600, 3)}
             line |= {name: round(value / steps, 4) for name, value in sums.items()}
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
-            state = {
-                "model": net.state_dict(),
+            saved = {
                 "ema": average.state_dict(),
-                "judge": judge.state_dict(),
-                "generator_optimiser": generator_optimiser.state_dict(),
-                "judge_optimiser": judge_optimiser.state_dict(),
+                "pool": pool.state_dict(),
+                "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
                 "config": network_config(net),
                 "settings": asdict(settings),
                 "step": step,
                 "images": images,
                 "seconds": now,
             }
-            save_checkpoint(checkpoint, state)
+            save_checkpoint(checkpoint, saved | {name: module.state_dict() for name, module in learning.items()})
             draw_sheet(average, held_out, out / "sheets" / f"{images:08d}.jpg")
             draw_chain_sheet(average, held_out_large, out / "sheets" / f"{images:08d}-chain.jpg")
             progress.write(json.dumps(line))
-            sums, steps, next_tick = {}, 0, images + tick_images
+            sums, steps, next_tick = defaultdict(float), 0, images + tick_images
         if finished:
             return
 
 
 def main(
-    init: Annotated[Path, typer.Option(metavar="DIR", help="weights folder of training.cascade")],
+    init: Annotated[Path, typer.Option(metavar="DIR", help="weights folder to start from")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the run lives")],
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="folder with imagery/; default $EARTHGEN_DATA")

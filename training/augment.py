@@ -12,12 +12,13 @@ import torch
 from earthgen.detail import split
 
 
-def regrade(image: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+def regrade(image: torch.Tensor, random: torch.Generator, haze: float = 0.3) -> torch.Tensor:
     """Vary brightness, colour cast, saturation and haze of each image.
 
     Args:
         image: (b, 3, h, w) in [-1, 1].
         random: source of chance.
+        haze: the most that a veil of haze may cover, 0..1.
 
     Returns:
         (b, 3, h, w), clipped to [-1, 1].
@@ -38,9 +39,9 @@ def regrade(image: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     grey = value.mean(dim=1, keepdim=True)
     saturation = torch.exp(0.2 * normal(count, 1, 1, 1))
     value = grey + (value - grey) * saturation
-    haze = 0.3 * torch.rand(count, 1, 1, 1, generator=random).square()
+    share = haze * torch.rand(count, 1, 1, 1, generator=random).square()
     veil = torch.tensor([0.55, 0.62, 0.70])[None, :, None, None]
-    value = value + haze * (veil - value)
+    value = value + share * (veil - value)
     return value.clamp(0.0, 1.0) * 2.0 - 1.0
 
 

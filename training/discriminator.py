@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from earthgen.denoiser import sinusoid
+from earthgen.unet import sinusoid
 
 FINEST_UNIT = 0.02
 """[-1, 1] units; below 2.5 grey levels lie the artefacts of image compression, which are not to be learnt."""

@@ -61,7 +61,7 @@ def draw_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> None:
             real,
         ]
         rows.append(_row([to_bytes(panel) for panel in panels]))
-    _save(rows, path, enlargement=2)
+    save_rows(rows, path, enlargement=2)
 
 
 def draw_chain_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> None:
@@ -80,7 +80,7 @@ def draw_chain_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> N
             real,
         ]
         rows.append(_row([to_bytes(panel) for panel in panels]))
-    _save(rows, path, enlargement=1)
+    save_rows(rows, path, enlargement=1)
 
 
 def _row(panels: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
@@ -88,7 +88,8 @@ def _row(panels: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
     return np.concatenate([panel[index] for index in range(len(panels[0])) for panel in panels], axis=1)
 
 
-def _save(rows: list[npt.NDArray[np.uint8]], path: Path, enlargement: int) -> None:
+def save_rows(rows: list[npt.NDArray[np.uint8]], path: Path, enlargement: int) -> None:
+    """Stack rows (h, w, 3) of the same width into a JPEG, each pixel `enlargement` wide."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
     size = (sheet.width * enlargement, sheet.height * enlargement)
