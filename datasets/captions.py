@@ -3,7 +3,8 @@
 Some pictures have classes (EuroSAT), the others were looked at (`datasets.scenes`). A large picture shows many
 things, so the words of a crop depend on its measured cover: water, forest, grass, bare ground, buildings, snow.
 Around the noun, templates put its tone, its place and season, and its resolution in words. Nothing here is
-learnt, and the same crop has the same captions on any machine.
+learnt, and the same crop has the same captions on any machine. `python -m datasets.captions` prints the table of
+docs/prompts.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self, get_args
 import numpy as np
 import numpy.typing as npt
 
+from datasets.packs import PACKS
 from datasets.scenes import SCENES, Cover, Scene, scene_of
 
 if TYPE_CHECKING:
@@ -212,6 +214,15 @@ def phrases() -> dict[str, tuple[str, ...]]:
     return {pack: tuple(nouns) for pack, nouns in found.items()}
 
 
+def phrases_table() -> str:
+    """`phrases` as a table for docs/prompts.md: pack, finest resolution, nouns."""
+    lines = ["| pack | finest, m | it shows |", "| --- | --- | --- |"]
+    finest = {pack.name: "of each" if pack.gsd is None else f"{pack.gsd:g}" for pack in PACKS}
+    for pack, nouns in phrases().items():
+        lines.append(f"| `{pack}` | {finest.get(pack, '4,900')} | {', '.join(nouns)} |")
+    return "\n".join(lines)
+
+
 def _index(scene: Scene) -> int:
     return next(index for index, known in enumerate(SCENES) if known is scene)
 
@@ -352,3 +363,7 @@ class CaptionBook:
 
 def _covers(scene: Scene) -> tuple[Cover, ...]:
     return tuple(cover for cover in COVERS if cover in scene.nouns)
+
+
+if __name__ == "__main__":
+    print(phrases_table())

@@ -110,7 +110,7 @@ _MID: tuple[Scene, ...] = (
         "mid_scenes_10m-500m",
         "l8_guangdong",
         {
-            "any": ("hilly coast", "coast with hills and bays"),
+            "any": ("hills", "hilly land", "forested hills"),
             "water": OPEN_SEA,
             "white": CLOUDS,
             "shore": ("coast", "coast with islands", "hilly coast"),
@@ -147,7 +147,7 @@ _MID: tuple[Scene, ...] = (
         "mid_scenes_10m-500m",
         "modis_oregon",
         {
-            "any": ("mountains with wildfire smoke", "dry mountains"),
+            "any": ("dry mountains", "mountains", "forest and dry land"),
             "forest": ("forested mountains", "mountains", "forest"),
             "bare": ("dry plateau", "arid land", "high desert"),
             "white": ("wildfire smoke", "smoke"),
@@ -160,7 +160,6 @@ _MID: tuple[Scene, ...] = (
         "s2_T3",
         {
             "any": (*FIELDS, "patchwork of fields and woods", "countryside with villages"),
-            "forest": FOREST,
             "white": ("clouds over farmland", *CLOUDS),
         },
         "central Europe",

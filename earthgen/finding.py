@@ -38,16 +38,36 @@ from earthgen.world import World
 WHOLE_WORLD: Bounds = (-180.0, -MAX_LATITUDE, 180.0, MAX_LATITUDE)
 MAX_PLACES = 100
 MAX_TILES = 4096
-NEUTRAL: tuple[str, ...] = (
+ALTERNATIVES: tuple[str, ...] = (
     "satellite image",
-    "aerial photograph",
     "the ground seen from above",
-    "a place on Earth",
-    "land and water",
-    "a map",
+    "open sea",
+    "coast",
+    "lake",
+    "river",
+    "snow and ice",
+    "clouds",
+    "desert",
+    "bare rock",
+    "mountains",
+    "dense forest",
+    "rain forest",
+    "tundra",
+    "savanna",
+    "meadow",
+    "farmland with fields",
+    "village",
+    "city",
+    "industrial area",
+    "road",
+    "airport",
 )
-"""Texts that fit any picture: how near a picture is to them is taken off its score."""
-
+"""What else a picture may be: one that looks more like another of these is no find. Those that mean nearly what is
+looked for are left out."""
+_ALIKE = 0.6
+"""Cosine of an alternative to the text from which on they mean nearly the same."""
+_SOFTNESS = 0.05
+"""Of the maximum over the alternatives, as a cosine."""
 _MOST_TILES = 256
 """Tiles of an area at the zoom that a search takes if none is asked for: as many as fit below this."""
 _NEIGHBOUR_TURN = 4
@@ -74,7 +94,7 @@ class Place:
         zoom: of the tile.
         x: column of the tile.
         y: row of the tile.
-        score: cosine to the text less that to neutral texts, about -0.5 .. 1; higher is nearer.
+        score: cosine to the text less a soft maximum of those to `ALTERNATIVES`, about -0.5 .. 0.5; higher is nearer.
     """
 
     longitude: float
@@ -220,17 +240,21 @@ def spread_order(height: int, width: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Scores pictures against a text."""
+    """Scores pictures against a text: its cosine less a soft maximum of those to the alternatives."""
 
     tower: ImageTower
-    direction: npt.NDArray[np.float32]
+    wanted: npt.NDArray[np.float32]
+    others: npt.NDArray[np.float32]
 
     @classmethod
     def of(cls, tower: ImageTower, text: str) -> _Scale:
-        return cls(tower, tower.text.encode(text) - tower.text.encode_batch(NEUTRAL).mean(axis=0))
+        wanted, others = tower.text.encode(text), tower.text.encode_batch(ALTERNATIVES)
+        return cls(tower, wanted, others[others @ wanted < _ALIKE])
 
     def score(self, pixels: npt.NDArray[np.uint8], gsd: float) -> float:
-        return round(float(self.tower.embed([pixels], gsd)[0] @ self.direction), 4)
+        picture = self.tower.embed([pixels], gsd)[0]
+        rivals = np.exp((self.others @ picture).astype(np.float64) / _SOFTNESS)
+        return round(float(picture @ self.wanted) - _SOFTNESS * float(np.log(rivals.mean())), 4)
 
 
 def _search(

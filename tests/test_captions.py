@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datasets.captions
-from datasets.captions import CaptionBook, caption_vectors, captions, measure, phrases
+from datasets.captions import CaptionBook, caption_vectors, captions, measure, phrases, phrases_table
 from datasets.packs import PACKS
 from datasets.pyramids import Level
 from datasets.scenes import SCENES, scene_of
@@ -128,6 +128,11 @@ def test_every_pack_is_described_and_short_nouns_are_there() -> None:
         "vineyard",
     } <= nouns
     assert all("any" in scene.nouns and all(scene.nouns.values()) for scene in SCENES)
+
+
+def test_the_documented_table_is_the_current_one() -> None:
+    page = Path(__file__).parent.parent / "docs" / "prompts.md"
+    assert phrases_table() in page.read_text(), "put the output of python -m datasets.captions into docs/prompts.md"
 
 
 def test_a_picture_that_nobody_described_is_an_error() -> None:

@@ -15,7 +15,10 @@ from safetensors import safe_open
 
 from earthgen.conditioning import DEFAULT_ENCODER
 from earthgen.errors import InvalidRequestError, WeightsError
-from earthgen.tower import FEATURES, ImageTower, TowerHead, image_tower, save_tower, seen_log2_gsd
+from earthgen.pyramid import tile_box
+from earthgen.roots import open_root
+from earthgen.tower import FEATURES, SHIPPED, ImageTower, TowerHead, image_tower, save_tower, seen_log2_gsd
+from earthgen.world import World
 from tests.tiny_text import tiny_open_clip
 
 
@@ -107,3 +110,14 @@ def test_every_parameter_of_the_head_learns() -> None:
     head = TowerHead(width=6, hidden=5)
     head(torch.randn(4, FEATURES), torch.tensor([0.0, 3.3, 8.0, math.nan])).square()[:, 0].sum().backward()
     assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in head.parameters())
+
+
+def test_the_shipped_tower_knows_sea_sand_forest_and_ice() -> None:
+    tower = image_tower()
+    earth = open_root(World())
+    tiles = {"open sea": (2, 8), "sand desert": (8, 6), "rain forest": (5, 8), "snow and ice": (14, 14)}
+    words = tower.text.encode_batch(list(tiles))
+    seen = tower.embed([earth.pixels(tile_box(4, *tile)) for tile in tiles.values()], 9784.0)
+    assert ((seen @ words.T).argmax(axis=1) == np.arange(4)).all()
+    assert (SHIPPED / "tower.safetensors").stat().st_size < 2_000_000
+    assert tower is image_tower(SHIPPED)
