@@ -88,7 +88,7 @@ class LinearProbe:
     weights: torch.Tensor
 
     @classmethod
-    def fit(cls, features: torch.Tensor, targets: torch.Tensor, ridge: float = 0.1) -> LinearProbe:
+    def fit(cls, features: torch.Tensor, targets: torch.Tensor, ridge: float = 0.001) -> LinearProbe:
         """Fit targets (n, outputs) to features (n, d); `ridge` is a share of n."""
         mean, spread = features.mean(dim=0), features.std(dim=0, correction=0).clamp(min=1e-3)
         x = _standard(features, mean, spread).double()

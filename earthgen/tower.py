@@ -293,5 +293,5 @@ def _checked(picture: Pixels) -> Pixels:
 
 def _square(picture: Pixels) -> torch.Tensor:
     """A picture as float32 (1, 3, SIDE, SIDE), 0..255, so that pictures of all sizes make one batch."""
-    image = torch.from_numpy(np.ascontiguousarray(_checked(picture))).permute(2, 0, 1)[None].float()
+    image = torch.from_numpy(np.array(_checked(picture))).permute(2, 0, 1)[None].float()
     return F.interpolate(image, size=(SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)
