@@ -17,7 +17,7 @@ from torch import nn
 
 from earthgen.detail import COEFFICIENTS, DETAIL_CHANNELS, local_contrast, smooth_detail
 from earthgen.sampler import karras_sigmas
-from earthgen.unet import LocalUNet, RowEmbedding
+from earthgen.unet import LocalUNet, RowEmbedding, Upsampling
 
 _WATER_BLUENESS = 0.3
 """Blue minus red of a parent, in [-1, 1] units, that is half land and half open water."""
@@ -52,6 +52,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         expansion: widening inside a block.
         embedding: width of the row embedding.
         text_width: width of the text vectors that the network hears; 0 for a network that knows no text.
+        upsampling: how resolutions are joined; see `LocalUNet`.
         detail_std: 45 standard deviations, one a detail channel; see `detail_scale`.
         contrast: how strong detail is where a parent is busy: (log2 of a GSD, offset, slope) rows in
             rising order of GSD; see `detail_scale`.
@@ -70,6 +71,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         expansion: int = 3,
         embedding: int = 192,
         text_width: int = 0,
+        upsampling: Upsampling = "interpolate",
         detail_std: tuple[float, ...] = (1.0,) * DETAIL_CHANNELS,
         contrast: tuple[tuple[float, float, float], ...] = ((0.0, 0.0, 0.0),),
         water_calm: float = 0.0,
@@ -79,7 +81,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         super().__init__()  # type: ignore[no-untyped-call]
         self.row_embedding = RowEmbedding(embedding, text_width)
         known = DETAIL_CHANNELS + 3 + 1 + COEFFICIENTS
-        self.unet = LocalUNet(known, DETAIL_CHANNELS, channels, blocks, embedding, kernel, expansion)
+        self.unet = LocalUNet(known, DETAIL_CHANNELS, channels, blocks, embedding, kernel, expansion, upsampling)
 
     def detail_scale(self, parent: torch.Tensor, log2_gsd: torch.Tensor) -> torch.Tensor:
         """The unit in which detail is generated, at each position.

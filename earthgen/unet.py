@@ -8,12 +8,15 @@ coordinates. So two windows that overlap compute the same values wherever both s
 from __future__ import annotations
 
 import math
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import nn
 
+Upsampling = Literal["interpolate", "unfold"]
+UPSAMPLINGS: tuple[Upsampling, ...] = get_args(Upsampling)
 ALIGNMENT = 4
 """Positions to which a window's corner must be aligned: two halvings of the resolution."""
 
@@ -112,6 +115,8 @@ class LocalUNet(nn.Module):
         embedding: width of the row embedding.
         kernel: side of the depthwise kernels, in positions.
         expansion: widening inside a block.
+        upsampling: "interpolate" (bilinear), or "unfold" (channels into positions), as the first weights have it:
+            unfolding gives each position of a block its own weights, and the picture their lattice.
     """
 
     def __init__(
@@ -123,18 +128,23 @@ class LocalUNet(nn.Module):
         embedding: int,
         kernel: int,
         expansion: int,
+        upsampling: Upsampling = "interpolate",
     ) -> None:
         super().__init__()
+        if upsampling not in UPSAMPLINGS:
+            raise ValueError(f"upsampling is {upsampling!r}; allowed: {', '.join(UPSAMPLINGS)}")
         fine, middle, coarse = channels
+        self._unfolds = upsampling == "unfold"
+        unfolded = 4 if self._unfolds else 1
         self.enter = nn.Conv2d(channels_in, fine, 3, padding=1)
         self.fine_in = Stage(blocks[0], fine, embedding, kernel, expansion)
         self.to_middle = nn.Conv2d(4 * fine, middle, 1)
         self.middle_in = Stage(blocks[1], middle, embedding, kernel, expansion)
         self.to_coarse = nn.Conv2d(4 * middle, coarse, 1)
         self.coarse = Stage(blocks[2], coarse, embedding, kernel, expansion)
-        self.from_coarse = nn.Conv2d(coarse, middle, 1)
+        self.from_coarse = nn.Conv2d(coarse, unfolded * middle, 1)
         self.middle_out = Stage(blocks[3], middle, embedding, kernel, expansion)
-        self.from_middle = nn.Conv2d(middle, fine, 1)
+        self.from_middle = nn.Conv2d(middle, unfolded * fine, 1)
         self.fine_out = Stage(blocks[4], fine, embedding, kernel, expansion)
         self.leave = zeroed(nn.Conv2d(fine, channels_out, 3, padding=1))
 
@@ -151,13 +161,13 @@ class LocalUNet(nn.Module):
         middle = self.middle_in(self.to_middle(F.pixel_unshuffle(fine, 2)), middle_rows)
         coarse = self.coarse(self.to_coarse(F.pixel_unshuffle(middle, 2)), coarse_rows)
 
-        # Up: interpolate and add what the same resolution knew on the way down. (Unfolding channels into
-        # positions would give each position of a block its own weights, and the picture their lattice.)
-        middle = self.middle_out(middle + _doubled(self.from_coarse(coarse)), middle_rows)
-        fine = self.fine_out(fine + _doubled(self.from_middle(middle)), rows)
+        # Up: add what the same resolution knew on the way down.
+        middle = self.middle_out(middle + self._doubled(self.from_coarse(coarse)), middle_rows)
+        fine = self.fine_out(fine + self._doubled(self.from_middle(middle)), rows)
         out: torch.Tensor = self.leave(fine)
         return out
 
-
-def _doubled(x: torch.Tensor) -> torch.Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+    def _doubled(self, x: torch.Tensor) -> torch.Tensor:
+        if self._unfolds:
+            return F.pixel_shuffle(x, 2)
+        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
