@@ -15,11 +15,13 @@ import training.cascade
 from datasets.packs import PACKS, DatasetNotFoundError, Picture, imagery_folder, read_pack
 from datasets.pyramids import BAND_GSDS, CropSampler, Level, halved, picture_levels
 from earthgen.detail import split
+from earthgen.unet import ALIGNMENT
 from earthgen.weights import load_weights
 from tests.tiny import save_tiny_weights
 from training.augment import regrade, stored_parent
 from training.checkpoint import load_checkpoint
 from training.export import main as export
+from training.pool import ChildPool
 
 
 def scene(seed: int, side: int) -> np.ndarray:
@@ -141,21 +143,44 @@ def test_ten_steps_are_five_stop_resume_five(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 def test_the_adversarial_tail_resumes_and_samples_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "imagery").mkdir()
-    # A chain runs through three bands that follow each other.
-    chain = [Level("e", "e/chain", 9.6, scene(3, 256))]
-    monkeypatch.setattr(training.adversarial, "read_levels", lambda folder, split: scenes(folder, split) + chain)
-    settings = training.adversarial.Settings(batch=1, warm_up=2)
+    monkeypatch.setattr(training.adversarial, "read_levels", scenes)
+    # Parents are drawn from the pool as soon as it holds one.
+    monkeypatch.setattr(training.adversarial, "_POOL_BEGINS", 1)
+    settings = training.adversarial.Settings(batch=2, warm_up=4, own_share=0.5)
     init = save_tiny_weights(tmp_path / "init")
 
     def run(out: str, images: int) -> None:
-        training.adversarial.train(tmp_path, init, tmp_path / out, 60.0, settings, 4, images)
+        training.adversarial.train(tmp_path, init, tmp_path / out, 60.0, settings, 8, images)
 
-    run("whole", 8)
-    run("parts", 4)
+    run("whole", 16)
     run("parts", 8)
+    run("parts", 16)
     whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
-    for kind in ("model", "ema", "judge"):
+    for kind in ("net", "ema", "patches", "heads"):
         assert all(torch.allclose(whole[kind][name], value, atol=1e-5) for name, value in parts[kind].items())
+    assert torch.equal(whole["pool"]["pixels"], parts["pool"]["pixels"])
     assert tuple(parts["config"]["sigmas"]) == (settings.sigma, 0.0)
     start = load_weights(init).net.state_dict()
-    assert any(not torch.equal(start[name], value) for name, value in parts["model"].items())
+    assert any(not torch.equal(start[name], value) for name, value in parts["net"].items())
+
+
+def test_the_pool_gives_children_back_as_parents_of_the_next_band() -> None:
+    random = torch.Generator().manual_seed(0)
+    pool = ChildPool(bands=3, capacity=2, side=32)
+    children = torch.rand(3, 3, 32, 32, generator=random) * 2 - 1
+    pool.add([2, 2, 0], children, torch.tensor([9.0, 9.0, 5.0]), torch.tensor([7, 8, 9]), random)
+    assert pool.bands(at_least=2) == [1]
+    assert pool.bands(at_least=3) == []
+    parents = pool.draw([1, 1], 8, random)
+    assert parents.pixels.shape == (2, 3, 8, 8)
+    assert parents.log2_gsd.tolist() == [7.0, 7.0]
+    assert set(parents.captions.tolist()) <= {7, 8}
+    kept = ((children[:2] + 1) * 127.5).round() / 127.5 - 1
+    places = [
+        kept[which, :, row : row + 8, column : column + 8]
+        for which in range(2)
+        for row in range(0, 28, ALIGNMENT)
+        for column in range(0, 28, ALIGNMENT)
+        if row + 8 <= 32 and column + 8 <= 32
+    ]
+    assert all(any(torch.allclose(parent, place, atol=1e-5) for place in places) for parent in parents.pixels)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from earthgen.denoiser import ALIGNMENT
+from earthgen.unet import ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)
