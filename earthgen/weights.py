@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -71,9 +71,10 @@ def load_model(kind: type[Net], source: str | Path | None, shipped: Path) -> Wei
     if class_name != kind.__name__:
         raise WeightsError(f"{config_path} describes a {class_name}; a {kind.__name__} is needed")
     try:
-        net, info = kind.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
+        net, info = loaded
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise WeightsError(f"{tensors_path} cannot be loaded: {_first_line(error)}") from error
     wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -32,8 +33,9 @@ def step() -> PromptStep:
     return PromptStep(tiny_generator(), "tiny", torch.device("cpu"))
 
 
-def vector(index: int) -> np.ndarray:
-    return np.eye(6, dtype=np.float32)[index]
+def vector(index: int) -> npt.NDArray[np.float32]:
+    one_hot: npt.NDArray[np.float32] = np.eye(6, dtype=np.float32)[index]
+    return one_hot
 
 
 def draw(layer: int, channels: int, row: int, column: int, height: int, width: int) -> torch.Tensor:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from earthgen.denoiser import DetailDenoiser
+from diffusers.configuration_utils import ConfigMixin
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -28,6 +27,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
-def network_config(net: DetailDenoiser) -> dict[str, Any]:
+def network_config(net: ConfigMixin) -> dict[str, Any]:
     """The network's configuration as plain values, without what diffusers remembers about files."""
     return {name: value for name, value in net.config.items() if not name.startswith("_")}

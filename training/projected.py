@@ -103,7 +103,7 @@ class ProjectedDiscriminator(nn.Module):
             features, self.mixers, self.heads, self.scores, self.words, strict=True
         ):
             h = mixer(feature / feature.detach().square().mean(dim=(1, 2, 3), keepdim=True).add(1e-4).sqrt())
-            for layer in head:
+            for layer in head.children():
                 h = F.leaky_relu(_GAIN * layer(h), 0.2)
             # Conditioned by projection (Miyato & Koyama 2018).
             projection = (words(told)[:, :, None, None] * h).mean(dim=1, keepdim=True)

@@ -186,7 +186,7 @@ def train(
     assert net is not None
     average = PromptGenerator.from_config(net.config)
     average.load_state_dict(net.state_dict())
-    net.to(memory_format=torch.channels_last)
+    nn.Module.to(net, memory_format=torch.channels_last)
     features = FrozenFeatures().to(memory_format=torch.channels_last)
     learning: dict[str, nn.Module] = {
         "net": net,
@@ -231,7 +231,7 @@ def train(
         told_gsd = torch.where(keep_gsd, log2_gsd, torch.full_like(log2_gsd, UNKNOWN_LOG2_GSD))
 
         noise = draw_noise(settings.batch, random)
-        coefficients = net(noise, told_gsd[:, None].expand(-1, _POSITIONS), text)
+        coefficients = net.forward(noise, told_gsd[:, None].expand(-1, _POSITIONS), text)
         fake = net.picture(coefficients)[:, :, middle, middle].clamp(-1.3, 1.3)
         with torch.no_grad():
             real_features = features(real)
@@ -255,7 +255,7 @@ def train(
             loss = fooling + settings.match_weight * fake_match
             if step % settings.cut_every == 0:
                 part = noise[:, :, :, _CUT:]
-                again = net(part, told_gsd[:, None].expand(-1, _POSITIONS), text)
+                again = net.forward(part, told_gsd[:, None].expand(-1, _POSITIONS), text)
                 cut = (again[:, :, :, _CUT:] - coefficients[:, :, :, 2 * _CUT :]).abs().mean()
                 loss = loss + settings.cut_weight * cut
                 sums["cut"] += float(cut.detach()) * settings.cut_every
