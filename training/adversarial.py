@@ -7,8 +7,7 @@ the sample (adversarial diffusion distillation, Sauer et al. 2023, without the d
 discriminators say what is missing: a patch discriminator that learns from nothing and watches the finest
 structure, and heads on frozen features of a picture classifier that know what roofs, fields and crowns
 are. A part of each batch has parents that the network made before (`training.pool`), because chains are
-what users see. Text is heard by the network and by the heads, and dropped at random, so that both the
-captioned and the silent world are trained.
+what users see. No text is given yet: a network with a `text_width` is trained as if nothing were said.
 """
 
 from __future__ import annotations
@@ -282,9 +281,8 @@ def train(
         with torch.no_grad():
             real_features = features(at_ordinary_contrast(real.child, real.parent))
         fake_features = features(at_ordinary_contrast(fake.child, fake.parent))
-        told = said
         heads_loss = hinge(
-            heads(real_features, real.log2_gsd, told), heads([f.detach() for f in fake_features], log2_gsd, told)
+            heads(real_features, real.log2_gsd, said), heads([f.detach() for f in fake_features], log2_gsd, said)
         )
         patch_loss = hinge(
             [patches(real.child, real.parent, real_unit, real.log2_gsd)],
@@ -300,7 +298,7 @@ def train(
         if images >= settings.warm_up:
             heads.requires_grad_(False)
             patches.requires_grad_(False)
-            fooling = torch.stack([-score.mean() for score in heads(fake_features, log2_gsd, told)]).mean()
+            fooling = torch.stack([-score.mean() for score in heads(fake_features, log2_gsd, said)]).mean()
             patch_fooling = -patches(fake.child, fake.parent, fake_unit, log2_gsd).mean()
             truth = feature_distance([f[:paired] for f in fake_features], [f[:paired] for f in real_features])
             paired_fake = Examples(fake.child[:paired], parent[:paired], log2_gsd[:paired])
