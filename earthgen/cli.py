@@ -1,4 +1,4 @@
-"""The command line: `earthgen serve | generate | tile | region | world | weights | info`.
+"""The command line: `earthgen serve | generate | tile | region | find | world | weights | info`.
 
 Results go to standard output, progress and errors to standard error. An error is one line and exit code 2; Ctrl-C
 is exit code 130. Commands import what they need when they run, so that `--help` loads no torch.
@@ -7,24 +7,43 @@ is exit code 130. Commands import what they need when they run, so that `--help`
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from earthgen.errors import AddressError, EarthgenError, InvalidRequestError, WeightsError, WorldError
+from earthgen.cli_find import find
+from earthgen.cli_options import (
+    CacheFolder,
+    Day,
+    EditsFile,
+    Guidance,
+    Negative,
+    NoCache,
+    Prompt,
+    PromptWeights,
+    RootName,
+    Seed,
+    Threads,
+    WeightsSource,
+    WorldGsd,
+    WorldName,
+    cache_folder,
+    checked_ending,
+    chosen_world,
+    new_world,
+    open_engine,
+    parsed_bounds,
+    progress_bar,
+    write_whole,
+)
+from earthgen.errors import EarthgenError, InvalidRequestError, WeightsError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from earthgen.engine import Engine
-    from earthgen.pyramid import Bounds
     from earthgen.world import World
 
 _MISTAKE = 2
@@ -42,63 +61,7 @@ world_app = typer.Typer(help="Make, register and show worlds.", invoke_without_c
 weights_app = typer.Typer(help="List, describe and check weights.", invoke_without_command=True)
 app.add_typer(world_app, name="world")
 app.add_typer(weights_app, name="weights")
-
-WorldName = Annotated[
-    str | None, typer.Option("--world", metavar="ID", help="earth, planet, or the id of a registered world.")
-]
-RootName = Annotated[
-    str | None,
-    typer.Option("--root", metavar="ROOT", help="Where the world starts: earth, planet or prompt.  [default: earth]"),
-]
-Seed = Annotated[int | None, typer.Option("--seed", metavar="INTEGER", help="Seed, 0 to 2**63 - 1.  [default: 0]")]
-Prompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Text that guides generation.")]
-Negative = Annotated[
-    str | None, typer.Option("--negative", metavar="TEXT", help="Text that generation is guided away from.")
-]
-Guidance = Annotated[
-    float | None, typer.Option("--guidance", metavar="NUMBER", help="How strongly, 1 to 20.  [default: 1, no guidance]")
-]
-Day = Annotated[
-    str | None,
-    typer.Option("--date", metavar="YYYY-MM-DD", help="Show the edits of that day.  [default: those that never end]"),
-]
-WorldGsd = Annotated[
-    float | None, typer.Option("--gsd", metavar="METRES", help="Metres per pixel that a root prompt speaks of.")
-]
-EditsFile = Annotated[
-    Path | None, typer.Option("--edits", metavar="FILE", help="JSON list of edits; - reads standard input.")
-]
-CacheFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        envvar="EARTHGEN_CACHE",
-        help="Folder of finished windows and registered worlds.  [default: earthgen in the user's cache folder]",
-    ),
-]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep finished windows in memory only.")]
-WeightsSource = Annotated[
-    str | None,
-    typer.Option(
-        "--weights",
-        metavar="DIR",
-        envvar="EARTHGEN_WEIGHTS",
-        help="Folder of weights, or hf:OWNER/NAME.  [default: the ones that come with the package]",
-    ),
-]
-PromptWeights = Annotated[
-    str | None,
-    typer.Option(
-        "--prompt-weights",
-        metavar="DIR",
-        envvar="EARTHGEN_PROMPT_WEIGHTS",
-        help="Weights of what prompts start from; a Stable Diffusion 2 layout is allowed.  [default: the package's]",
-    ),
-]
-Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, envvar="EARTHGEN_THREADS", help="CPU threads of the network.")
-]
+app.command()(find)
 
 
 @app.callback()
@@ -139,7 +102,7 @@ def serve(
     import tileserver
 
     chosen: dict[str, Any] = {
-        "cache": _cache_folder(cache, no_cache),
+        "cache": cache_folder(cache, no_cache),
         "weights": weights,
         "prompt_weights": prompt_weights,
         "threads": threads,
@@ -181,10 +144,10 @@ def tile(
     if size not in (256, 512):
         raise InvalidRequestError(f"size is {size}; allowed: 256, 512")
     picture_format = _picture_format(output)
-    folder = _cache_folder(cache, no_cache)
-    chosen = _chosen_world(folder, world, root, seed, prompt).at(day)
+    folder = cache_folder(cache, no_cache)
+    chosen = chosen_world(folder, world, root, seed, prompt).at(day)
     chosen.check_zoom(z if size == 256 else min(z + 1, MAX_ZOOM))
-    with _engine(weights, prompt_weights, folder, threads) as engine:
+    with open_engine(weights, prompt_weights, folder, threads) as engine:
         pixels = engine.tile(chosen, z, x, y, size=size)
     _write_picture(pixels, output, picture_format)
     typer.echo(output)
@@ -220,7 +183,7 @@ def region(
     from earthgen.export.cog import MAX_PIXELS, check_export, export_cog
     from earthgen.pyramid import check_bounds, ground_sampling_distance, zoom_for_gsd
 
-    bounds = _bounds(bbox)
+    bounds = parsed_bounds(bbox)
     check_bounds(bounds)
     latitude = (bounds[1] + bounds[3]) / 2
     if (zoom is None) == (gsd is None):
@@ -230,10 +193,10 @@ def region(
     assert zoom is not None
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     check_export(bounds, zoom, output, max_pixels=limit)
-    folder = _cache_folder(cache, no_cache)
-    chosen = _chosen_world(folder, world, root, seed, prompt).at(day)
+    folder = cache_folder(cache, no_cache)
+    chosen = chosen_world(folder, world, root, seed, prompt).at(day)
     chosen.check_zoom(zoom)
-    with _engine(weights, prompt_weights, folder, threads) as engine, _progress(output.name, quiet) as show:
+    with open_engine(weights, prompt_weights, folder, threads) as engine, progress_bar(output.name, quiet) as show:
         box = export_cog(engine, chosen, bounds, zoom, output, show, max_pixels=limit)
     metres = ground_sampling_distance(zoom, latitude)
     typer.echo(f"{output}: {box.width} x {box.height} pixels, zoom {zoom}, {metres:.4g} m per pixel")
@@ -262,16 +225,16 @@ def generate(
     from earthgen.picture import PictureFormat, encode_picture, frame_of, make_picture
 
     endings: dict[str, PictureFormat] = {".png": "png", ".tif": "tif", ".tiff": "tif"}
-    picture_format = endings[_ending(output, endings)]
-    world = _new_world("prompt", seed, prompt, negative=negative, guidance=guidance, gsd=gsd)
+    picture_format = endings[checked_ending(output, endings)]
+    world = new_world("prompt", seed, prompt, negative=negative, guidance=guidance, gsd=gsd)
     frame = frame_of(world, size)
     with (
-        _engine(weights, prompt_weights, _cache_folder(cache, no_cache), threads) as engine,
-        _progress(output.name, quiet) as show,
+        open_engine(weights, prompt_weights, cache_folder(cache, no_cache), threads) as engine,
+        progress_bar(output.name, quiet) as show,
     ):
         pixels = make_picture(engine, world, frame, show)
         content = encode_picture(engine, world, frame, pixels, picture_format)
-    _write_whole(output, lambda file: file.write(content))
+    write_whole(output, lambda file: file.write(content))
     typer.echo(f"{output}: {size} x {size} pixels, {world.gsd:g} m per pixel, world {world.id}")
 
 
@@ -289,7 +252,7 @@ def world_make(
 
     Example: earthgen world make --root planet --seed 7
     """
-    _print_world(_new_world(root, seed, prompt, edits, negative, guidance, gsd))
+    _print_world(new_world(root, seed, prompt, edits, negative, guidance, gsd))
 
 
 @world_app.command("register", hidden=True)
@@ -311,9 +274,9 @@ def world_new(
     from earthgen.editing import layers_of
     from earthgen.registry import WorldRegistry
 
-    world = _new_world(root, seed, prompt, edits, negative, guidance, gsd)
+    world = new_world(root, seed, prompt, edits, negative, guidance, gsd)
     layers_of(world)  # Refuses polygons that could never be shown.
-    WorldRegistry(_cache_folder(cache)).register(world)
+    WorldRegistry(cache_folder(cache)).register(world)
     _print_world(world)
 
 
@@ -325,7 +288,7 @@ def world_show(
     """Print the id and canonical JSON of a named world."""
     from earthgen.registry import WorldRegistry
 
-    _print_world(WorldRegistry(_cache_folder(cache)).get(name))
+    _print_world(WorldRegistry(cache_folder(cache)).get(name))
 
 
 @world_app.command("list")
@@ -333,7 +296,7 @@ def world_list(cache: CacheFolder = None) -> None:
     """Print every name a world can be asked for by."""
     from earthgen.registry import WorldRegistry
 
-    for name in WorldRegistry(_cache_folder(cache)).names():
+    for name in WorldRegistry(cache_folder(cache)).names():
         typer.echo(name)
 
 
@@ -380,7 +343,7 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print versions, weights, cache use and the pyramid's zooms."""
-    facts = _facts(_cache_folder(cache, no_cache), weights)
+    facts = _facts(cache_folder(cache, no_cache), weights)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return
@@ -431,143 +394,20 @@ def _facts(cache: Path | None, weights: str | None) -> dict[str, Any]:
     return {"versions": versions, "engine": engine_facts, "cache": cache_facts, "pyramid": pyramid}
 
 
-def _cache_folder(chosen: Path | None, no_cache: bool = False) -> Path | None:
-    """The cache folder: the one that was named, the user's own, or none."""
-    if no_cache:
-        return None
-    if chosen is not None:
-        return chosen
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "earthgen"
-
-
-def _new_world(
-    root: str | None,
-    seed: int | None,
-    prompt: str | None,
-    edits: Path | None = None,
-    negative: str | None = None,
-    guidance: float | None = None,
-    gsd: float | None = None,
-) -> World:
-    from earthgen.world import World
-
-    value: dict[str, Any] = {
-        "root": root,
-        "seed": seed,
-        "prompt": prompt,
-        "edits": _read_edits(edits),
-        "negative": negative,
-        "guidance": guidance,
-        "gsd": gsd,
-    }
-    return World.from_dict({name: item for name, item in value.items() if item is not None})
-
-
-def _read_edits(path: Path | None) -> object:
-    if path is None:
-        return None
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise WorldError(f"edits in {path} are not JSON: {error}") from error
-
-
-def _chosen_world(
-    cache: Path | None, name: str | None, root: str | None, seed: int | None, prompt: str | None
-) -> World:
-    """The world that the options describe, either by name or by value."""
-    if name is None:
-        if root == "prompt":
-            raise InvalidRequestError(
-                "root prompt needs options that this command lacks; make the world with `earthgen world new` and"
-                " give its id to --world"
-            )
-        return _new_world(root, seed, prompt)
-    if (root, seed, prompt) != (None, None, None):
-        raise InvalidRequestError("give either --world, or --root, --seed and --prompt")
-    from earthgen.registry import WorldRegistry
-
-    return WorldRegistry(cache).get(name)
-
-
 def _print_world(world: World) -> None:
     typer.echo(world.id)
     typer.echo(world.canonical_json)
 
 
-def _bounds(text: str) -> Bounds:
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise AddressError(f"bbox is {text!r}; four numbers W,S,E,N in degrees are allowed") from error
-    return west, south, east, north
-
-
-@contextmanager
-def _engine(
-    weights: str | None, prompt_weights: str | None, cache: Path | None, threads: int | None
-) -> Iterator[Engine]:
-    from earthgen.engine import Engine
-
-    with Engine.open(weights, cache, threads=threads, prompt_weights=prompt_weights) as engine:
-        yield engine
-
-
-@contextmanager
-def _progress(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error that appears with the first report."""
-    from tqdm import tqdm
-
-    with ExitStack() as stack:
-        bar: tqdm[NoReturn] | None = None
-
-        def show(done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                # What an earlier run made is where the bar starts, so that it does not count towards the pace.
-                bar = stack.enter_context(tqdm(desc=title, total=total, initial=done, unit="piece", disable=quiet))
-            bar.update(done - bar.n)
-
-        yield show
-
-
 def _picture_format(path: Path) -> str:
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-    return formats[_ending(path, formats)]
-
-
-def _ending(path: Path, allowed: Iterable[str]) -> str:
-    """The ending of a file to write, in small letters; refused if it is not allowed or its folder is not there."""
-    ending = path.suffix.lower()
-    if ending not in allowed:
-        raise InvalidRequestError(f"{path} ends in {path.suffix or 'nothing'!r}; allowed: {', '.join(allowed)}")
-    if not path.parent.is_dir():
-        raise InvalidRequestError(f"folder {path.parent} does not exist")
-    return ending
+    return formats[checked_ending(path, formats)]
 
 
 def _write_picture(pixels: npt.NDArray[np.uint8], path: Path, picture_format: str) -> None:
     from PIL import Image
 
-    _write_whole(path, lambda file: Image.fromarray(pixels).save(file, picture_format, quality=90))
-
-
-def _write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write beside and rename, so that a file is there whole or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            write(file)
-        # mkstemp makes files for their owner only; a picture gets what any new file gets.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, lambda file: Image.fromarray(pixels).save(file, picture_format, quality=90))
 
 
 def _shipped_weights() -> list[Path]:

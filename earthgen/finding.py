@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from earthgen.errors import InvalidRequestError, RequestCancelledError
+from earthgen.picture import frame_of
 from earthgen.pyramid import (
     MAX_LATITUDE,
     MAX_ZOOM,
@@ -25,6 +26,7 @@ from earthgen.pyramid import (
     Bounds,
     Box,
     bounds_box,
+    box_bounds,
     box_mercator_bounds,
     check_bounds,
     check_zoom,
@@ -140,8 +142,8 @@ def find(
         engine: makes the tiles.
         world: which world.
         text: what to look for.
-        bounds: west, south, east, north in degrees; None is the whole world.
-        zoom: of the tiles, 0..18; None takes the finest at which the area has at most 256 tiles.
+        bounds: west, south, east, north in degrees; None is the whole world, or the picture of a world by prompt.
+        zoom: of the tiles, 0..18; None takes the finest at which the area has at most 256 tiles, or the world's first.
         gsd: metres per pixel in place of a zoom, at the area's middle latitude.
         count: most places.
         limit: most tiles that are looked at.
@@ -182,7 +184,7 @@ def search(
     Arguments are checked, and the tower is loaded, before the first tile is asked for. Closing the iterator ends
     the search.
     """
-    area = bounds or WHOLE_WORLD
+    area = bounds or whole_area(world)
     check_bounds(area)
     for name, value, most in (("count", count, MAX_PLACES), ("limit", limit, MAX_TILES)):
         if not 1 <= value <= most:
@@ -191,9 +193,17 @@ def search(
         raise InvalidRequestError("both a zoom and a GSD are given; at most one of them is allowed")
     if gsd is not None:
         zoom = zoom_for_gsd(gsd, (area[1] + area[3]) / 2)
-    box = tiles_of(area, search_zoom(area) if zoom is None else zoom)
+    if zoom is None:
+        zoom = max(search_zoom(area), world.min_zoom)
+    world.check_zoom(zoom)
+    box = tiles_of(area, zoom)
     tower = tower or image_tower()
     return _search(engine, world, _Scale.of(tower, text), box, count, limit, cancelled)
+
+
+def whole_area(world: World) -> Bounds:
+    """What of a world is searched if nothing else is said: all of it, or the picture of a world by prompt."""
+    return WHOLE_WORLD if world.gsd is None else box_bounds(frame_of(world).box)
 
 
 def search_zoom(bounds: Bounds) -> int:

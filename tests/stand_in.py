@@ -28,7 +28,9 @@ class CoordinateEngine:
         mixed = rows * 7919 + columns * 104729 + world.seed
         return np.stack([rows + 0 * columns, columns + 0 * rows, mixed // 13], axis=-1).astype(np.uint8)
 
-    def tile(self, world: World, z: int, x: int, y: int, *, size: int = 256) -> npt.NDArray[np.uint8]:
+    def tile(
+        self, world: World, z: int, x: int, y: int, *, size: int = 256, cancelled: Callable[[], bool] | None = None
+    ) -> npt.NDArray[np.uint8]:
         pixels = self.pixels(world, tile_box(z, x, y))
         return pixels.repeat(size // 256, axis=0).repeat(size // 256, axis=1)
 

@@ -23,6 +23,7 @@ from PIL import Image
 from rio_cogeo.cogeo import cog_validate
 
 import earthgen.engine
+import earthgen.finding
 import tileserver
 from earthgen.cli import app, main
 from earthgen.errors import OverloadedError, WeightsError
@@ -31,6 +32,7 @@ from earthgen.pyramid import Box, bounds_box, box_bounds, tile_box
 from earthgen.registry import WorldRegistry
 from earthgen.world import Edit, World
 from tests.stand_in import CoordinateEngine
+from tests.test_finding import ColourTower
 from tests.tiny import open_tiny, ripple_root, save_tiny_weights
 
 PLANET_7 = World("planet", 7)
@@ -82,7 +84,8 @@ def test_help_and_errors_need_no_torch() -> None:
 import sys
 from earthgen.cli import app, main
 for words in (["--help"], [], ["tile", "--help"], ["generate", "--help"], ["region", "--help"], ["serve", "--help"],
-              ["world", "--help"], ["weights"], ["info", "--help"], ["--version"], ["world", "make", "--seed", "7"]):
+              ["find", "--help"], ["world", "--help"], ["weights"], ["info", "--help"], ["--version"],
+              ["world", "make", "--seed", "7"]):
     assert main(words) == 0, words
 for words in (["fly"], ["generate", "a harbour", "-o", "x.gif"], ["tile", "99", "0", "0", "-o", "x.png"],
               ["region", "--bbox", "1,2,3", "-o", "x.tif"]):
@@ -92,7 +95,7 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
-    for command in ("serve", "generate", "tile", "region", "world", "weights", "info"):
+    for command in ("serve", "generate", "tile", "region", "find", "world", "weights", "info"):
         assert f"\n  {command} " in done.stdout
 
 
@@ -591,3 +594,43 @@ def test_ctrl_c_is_exit_code_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(earthgen.engine.Engine, "open", interrupted)
     assert main(["tile", "0", "0", "0", "-o", "a.png"]) == 130
     assert capsys.readouterr().err == "earthgen: interrupted\n"
+
+
+def test_find_prints_a_table_or_json_of_places(
+    engine: CoordinateEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(earthgen.finding, "image_tower", ColourTower)
+    words = ["find", "red", "--root", "planet", "--bbox", "5,44,15,48", "--zoom", "7", "--count", "2", "--limit", "6"]
+    assert main([*words, "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert (found["done"], found["total"], len(found["places"])) == (6, 6, 2)
+    assert "6/6" in captured.err
+    assert {box.zoom for box in engine.boxes} == {7}
+    assert main([*words, "-q"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    header, *rows = captured.out.splitlines()
+    assert header.split() == ["score", "longitude", "latitude", "zoom/x/y"]
+    assert [row.split()[-1] for row in rows] == [f"7/{place['x']}/{place['y']}" for place in found["places"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--bbox", "5,44"], "four numbers"),
+        (["--zoom", "3", "--gsd", "5"], "at most one"),
+        (["--count", "0"], "count is 0; 1 to 100"),
+        (["--limit", "9999"], "limit is 9999; 1 to 4096"),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_one_line(
+    engine: CoordinateEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    says: str,
+) -> None:
+    monkeypatch.setattr(earthgen.finding, "image_tower", ColourTower)
+    assert main(["find", "red", *words]) == 2
+    assert_one_line_error(capsys.readouterr(), says)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 
+import mercantile
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 
 from earthgen.errors import AddressError, InvalidRequestError, RequestCancelledError
 from earthgen.finding import Findings, find, search, search_zoom, spread_order, tiles_of
-from earthgen.pyramid import Box
+from earthgen.picture import frame_of
+from earthgen.pyramid import Box, box_bounds
 from earthgen.world import World
 
 WORLD = World()
@@ -146,6 +148,18 @@ def test_bounds_and_resolution_choose_the_tiles() -> None:
     assert search_zoom((-180.0, -85.0, 180.0, 85.0)) == 4
     assert 64 <= tiles_of(bounds, search_zoom(bounds)).height * tiles_of(bounds, search_zoom(bounds)).width <= 256
     assert search_zoom((0.0, 0.0, 1e-4, 1e-4)) == 18
+
+
+def test_a_world_by_prompt_is_searched_where_its_picture_is() -> None:
+    world = World(root="prompt", prompt="a town", gsd=1.0)
+    tiles = Tiles(0, 0)
+    find(tiles, world, "red", limit=8, tower=ColourTower())
+    west, south, east, north = box_bounds(frame_of(world).box)
+    middles = [mercantile.bounds(x, y, z) for z, x, y in tiles.asked]
+    assert all(b.west < east and b.east > west and b.south < north and b.north > south for b in middles)
+    assert {z for z, _, _ in tiles.asked} == {search_zoom((west, south, east, north))}
+    with pytest.raises(AddressError, match="begins at zoom"):
+        search(tiles, world, "red", zoom=world.min_zoom - 1, tower=ColourTower())
 
 
 @pytest.mark.parametrize(

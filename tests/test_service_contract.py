@@ -522,6 +522,7 @@ def test_activity_says_what_is_done(client: TestClient) -> None:
         "seconds_per_window": 0.0,
         "waiting_tiles": 0,
         "waiting_areas": 0,
+        "waiting_searches": 0,
     }
 
 

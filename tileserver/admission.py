@@ -159,12 +159,14 @@ class Slots:
         running: requests at work at a time.
         waiting: requests that may wait.
         retry_after: seconds after which a refused client may try again.
+        what: the requests' name for those who are refused.
     """
 
-    def __init__(self, running: int, waiting: int, retry_after: int = 5) -> None:
+    def __init__(self, running: int, waiting: int, retry_after: int = 5, what: str = "requests for areas") -> None:
         self._free = asyncio.Semaphore(running)
         self._limit = waiting
         self._retry_after = retry_after
+        self._what = what
         self._waiting = 0
 
     @property
@@ -182,7 +184,7 @@ class Slots:
         """
         if self._free.locked() and self._waiting >= self._limit:
             raise OverloadedError(
-                f"{self._waiting} requests for areas wait already, and at most {self._limit} may; "
+                f"{self._waiting} {self._what} wait already, and at most {self._limit} may; "
                 f"try again in {self._retry_after} s",
                 self._retry_after,
             )

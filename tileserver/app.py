@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from earthgen import __version__
-from tileserver import generate, worlds
+from tileserver import find, generate, worlds
 from tileserver.dependencies import service_of
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
@@ -51,6 +51,7 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
     _add_status_routes(app)
     app.include_router(worlds.router)
     app.include_router(generate.router)
+    app.include_router(find.router, prefix="/worlds/{world}")
     factory = WorldFactory(router_prefix="/worlds/{world}", name="world", attribution=settings.attribution)
     app.include_router(factory.router, prefix="/worlds/{world}", tags=["one world"])
     _add_pages(app)
@@ -111,6 +112,7 @@ def _add_status_routes(app: FastAPI) -> None:
             "seconds_per_window": now.seconds_per_window,
             "waiting_tiles": service.waiting,
             "waiting_areas": service.slots.waiting,
+            "waiting_searches": service.searches.waiting,
         }
         return JSONResponse(content, headers=_NO_STORE)
 

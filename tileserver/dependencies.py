@@ -51,7 +51,8 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def _absent_if_empty(value: Any) -> Any:
+def absent_if_empty(value: Any) -> Any:
+    """None for the empty value that a form sends for what was not filled in."""
     return None if value == "" else value
 
 
@@ -62,31 +63,31 @@ async def named_world(
     ],
     seed: Annotated[
         Annotated[int, Field(ge=0, le=MAX_SEED)] | None,
-        BeforeValidator(_absent_if_empty),
+        BeforeValidator(absent_if_empty),
         Query(description="Seed of a world that is not registered; 0 by default."),
     ] = None,
     prompt: Annotated[
         Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] | None,
-        BeforeValidator(_absent_if_empty),
+        BeforeValidator(absent_if_empty),
         Query(description="Text that guides it; world `prompt` starts from it."),
     ] = None,
     negative: Annotated[
         Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] | None,
-        BeforeValidator(_absent_if_empty),
+        BeforeValidator(absent_if_empty),
         Query(description="Text that it is guided away from."),
     ] = None,
     guidance: Annotated[
         float | None,
-        BeforeValidator(_absent_if_empty),
+        BeforeValidator(absent_if_empty),
         Query(description="How strongly, 1 to 20; 1, no guidance, by default."),
     ] = None,
     gsd: Annotated[
         float | None,
-        BeforeValidator(_absent_if_empty),
+        BeforeValidator(absent_if_empty),
         Query(description="Metres per pixel that the prompt of world `prompt` speaks of, 0.3 to 1200."),
     ] = None,
     root: Annotated[
-        Root | None, BeforeValidator(_absent_if_empty), Query(description="Must agree with the world's own root.")
+        Root | None, BeforeValidator(absent_if_empty), Query(description="Must agree with the world's own root.")
     ] = None,
 ) -> World:
     """The world that a request names, with all edits.
@@ -115,7 +116,7 @@ async def world_of(
     world: Annotated[World, Depends(named_world)],
     date: Annotated[
         Annotated[str, Field(max_length=10)] | None,
-        BeforeValidator(_absent_if_empty),
+        BeforeValidator(absent_if_empty),
         Query(description="Day whose edits hold, as 2026-05-01; by default those that never end."),
     ] = None,
 ) -> World:

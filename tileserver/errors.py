@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from earthgen.errors import (
     AddressError,
     EarthgenError,
+    InvalidRequestError,
     OverloadedError,
     RegistryError,
     RequestCancelledError,
@@ -35,6 +36,7 @@ CLIENT_GONE = 499
 """What the log says when the client closed the connection first; nobody receives it."""
 
 STATUS_CODES: dict[type[Exception], int] = {
+    InvalidRequestError: 422,
     AddressError: 400,
     WorldError: 422,
     RequestTooLargeError: 413,

@@ -72,6 +72,8 @@ class Service:
         self.version = _digest(engine.fingerprint, ENCODERS)[:_VERSION_CHARACTERS]
         """Changes whenever the same address could give other bytes; the `v` of tile addresses."""
         self.slots = Slots(settings.region_threads, settings.region_queue)
+        # A search goes on for minutes; areas must not wait behind it.
+        self.searches = Slots(settings.search_threads, settings.search_queue, what="searches")
         # What is ready must not wait behind what has to be generated.
         self._ready = TileQueue(2, 4 * settings.tile_queue, lambda _: 1, "ready")
         self._threads = settings.tile_threads or max(2, settings.threads or len(os.sched_getaffinity(0)))

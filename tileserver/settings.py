@@ -43,6 +43,8 @@ class Settings(BaseSettings):
         default=2, ge=1, le=32, description="Requests for areas, previews, points and statistics served at a time."
     )
     region_queue: int = Field(default=16, ge=0, description="Such requests that may wait; further ones get 503.")
+    search_threads: int = Field(default=2, ge=1, le=32, description="Searches by text that go on at a time.")
+    search_queue: int = Field(default=8, ge=0, description="Such searches that may wait; further ones get 503.")
     encoded_bytes: int = Field(default=32 << 20, ge=0, description="Bytes of encoded tiles kept in memory, per worker.")
 
     max_pixels: int = Field(

@@ -1,0 +1,210 @@
+"""What the commands share: options, the world they speak of, the engine, the progress bar, files written whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from earthgen.errors import AddressError, InvalidRequestError, WorldError
+
+if TYPE_CHECKING:
+    from earthgen.engine import Engine
+    from earthgen.pyramid import Bounds
+    from earthgen.world import World
+
+WorldName = Annotated[
+    str | None, typer.Option("--world", metavar="ID", help="earth, planet, or the id of a registered world.")
+]
+RootName = Annotated[
+    str | None,
+    typer.Option("--root", metavar="ROOT", help="Where the world starts: earth, planet or prompt.  [default: earth]"),
+]
+Seed = Annotated[int | None, typer.Option("--seed", metavar="INTEGER", help="Seed, 0 to 2**63 - 1.  [default: 0]")]
+Prompt = Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Text that guides generation.")]
+Negative = Annotated[
+    str | None, typer.Option("--negative", metavar="TEXT", help="Text that generation is guided away from.")
+]
+Guidance = Annotated[
+    float | None, typer.Option("--guidance", metavar="NUMBER", help="How strongly, 1 to 20.  [default: 1, no guidance]")
+]
+Day = Annotated[
+    str | None,
+    typer.Option("--date", metavar="YYYY-MM-DD", help="Show the edits of that day.  [default: those that never end]"),
+]
+WorldGsd = Annotated[
+    float | None, typer.Option("--gsd", metavar="METRES", help="Metres per pixel that a root prompt speaks of.")
+]
+EditsFile = Annotated[
+    Path | None, typer.Option("--edits", metavar="FILE", help="JSON list of edits; - reads standard input.")
+]
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        envvar="EARTHGEN_CACHE",
+        help="Folder of finished windows and registered worlds.  [default: earthgen in the user's cache folder]",
+    ),
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Keep finished windows in memory only.")]
+WeightsSource = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        metavar="DIR",
+        envvar="EARTHGEN_WEIGHTS",
+        help="Folder of weights, or hf:OWNER/NAME.  [default: the ones that come with the package]",
+    ),
+]
+PromptWeights = Annotated[
+    str | None,
+    typer.Option(
+        "--prompt-weights",
+        metavar="DIR",
+        envvar="EARTHGEN_PROMPT_WEIGHTS",
+        help="Weights of what prompts start from; a Stable Diffusion 2 layout is allowed.  [default: the package's]",
+    ),
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, envvar="EARTHGEN_THREADS", help="CPU threads of the network.")
+]
+
+
+def cache_folder(chosen: Path | None, no_cache: bool = False) -> Path | None:
+    """The cache folder: the one that was named, the user's own, or none."""
+    if no_cache:
+        return None
+    if chosen is not None:
+        return chosen
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "earthgen"
+
+
+def new_world(
+    root: str | None,
+    seed: int | None,
+    prompt: str | None,
+    edits: Path | None = None,
+    negative: str | None = None,
+    guidance: float | None = None,
+    gsd: float | None = None,
+) -> World:
+    """A world by value; what is None takes its default.
+
+    Raises:
+        WorldError: a value that makes no sense.
+    """
+    from earthgen.world import World
+
+    value: dict[str, Any] = {
+        "root": root,
+        "seed": seed,
+        "prompt": prompt,
+        "edits": _read_edits(edits),
+        "negative": negative,
+        "guidance": guidance,
+        "gsd": gsd,
+    }
+    return World.from_dict({name: item for name, item in value.items() if item is not None})
+
+
+def _read_edits(path: Path | None) -> object:
+    if path is None:
+        return None
+    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise WorldError(f"edits in {path} are not JSON: {error}") from error
+
+
+def chosen_world(cache: Path | None, name: str | None, root: str | None, seed: int | None, prompt: str | None) -> World:
+    """The world that the options describe, either by name or by value."""
+    if name is None:
+        if root == "prompt":
+            raise InvalidRequestError(
+                "root prompt needs options that this command lacks; make the world with `earthgen world new` and"
+                " give its id to --world"
+            )
+        return new_world(root, seed, prompt)
+    if (root, seed, prompt) != (None, None, None):
+        raise InvalidRequestError("give either --world, or --root, --seed and --prompt")
+    from earthgen.registry import WorldRegistry
+
+    return WorldRegistry(cache).get(name)
+
+
+def parsed_bounds(text: str) -> Bounds:
+    """Four numbers of an option --bbox.
+
+    Raises:
+        AddressError: the text is something else.
+    """
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise AddressError(f"bbox is {text!r}; four numbers W,S,E,N in degrees are allowed") from error
+    return west, south, east, north
+
+
+@contextmanager
+def open_engine(
+    weights: str | None, prompt_weights: str | None, cache: Path | None, threads: int | None
+) -> Iterator[Engine]:
+    """The engine that the options describe, closed at the end."""
+    from earthgen.engine import Engine
+
+    with Engine.open(weights, cache, threads=threads, prompt_weights=prompt_weights) as engine:
+        yield engine
+
+
+@contextmanager
+def progress_bar(title: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error that appears with the first report."""
+    from tqdm import tqdm
+
+    with ExitStack() as stack:
+        bar: tqdm[NoReturn] | None = None
+
+        def show(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                # What an earlier run made is where the bar starts, so that it does not count towards the pace.
+                bar = stack.enter_context(tqdm(desc=title, total=total, initial=done, unit="piece", disable=quiet))
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def checked_ending(path: Path, allowed: Iterable[str]) -> str:
+    """The ending of a file to write, in small letters; refused if it is not allowed or its folder is not there."""
+    ending = path.suffix.lower()
+    if ending not in allowed:
+        raise InvalidRequestError(f"{path} ends in {path.suffix or 'nothing'!r}; allowed: {', '.join(allowed)}")
+    if not path.parent.is_dir():
+        raise InvalidRequestError(f"folder {path.parent} does not exist")
+    return ending
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write beside and rename, so that a file is there whole or not at all."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            write(file)
+        # mkstemp makes files for their owner only; a picture gets what any new file gets.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
