@@ -15,6 +15,8 @@ import typer
 
 from earthgen.cli_find import find
 from earthgen.cli_options import (
+    BandName,
+    BandWeights,
     CacheFolder,
     Day,
     EditsFile,
@@ -93,6 +95,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer requests.")] = 1,
     weights: WeightsSource = None,
     prompt_weights: PromptWeights = None,
+    band_weights: BandWeights = None,
     threads: Threads = None,
 ) -> None:
     """Serve worlds as map tiles, with a map to look at them.
@@ -105,6 +108,7 @@ def serve(
         "cache": cache_folder(cache, no_cache),
         "weights": weights,
         "prompt_weights": prompt_weights,
+        "band_weights": band_weights,
         "threads": threads,
     }
     # What was not said here may still come from the environment: see the service's settings.
@@ -121,35 +125,52 @@ def tile(
     z: Annotated[int, typer.Argument(help="Zoom, 0 to 18.", metavar="Z")],
     x: Annotated[int, typer.Argument(help="Column, from the west.", metavar="X")],
     y: Annotated[int, typer.Argument(help="Row, from the north.", metavar="Y")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .png, .jpg or .webp.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .png, .jpg or .webp; .tif of a band.")
+    ],
     size: Annotated[int, typer.Option(help="Pixels along a side: 256 or 512.")] = 256,
     world: WorldName = None,
     root: RootName = None,
     seed: Seed = None,
     prompt: Prompt = None,
     day: Day = None,
+    band: BandName = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     weights: WeightsSource = None,
     prompt_weights: PromptWeights = None,
+    band_weights: BandWeights = None,
     threads: Threads = None,
 ) -> None:
-    """Write one map tile as a picture.
+    """Write one map tile as a picture, or the values of a band as .tif.
 
     Example: earthgen tile 12 2178 1421 --root earth --seed 7 -o tile.png
     """
+    from earthgen.bands import BandView, available_band, band_tile_box
     from earthgen.pyramid import MAX_ZOOM, check_tile
 
     check_tile(z, x, y)
     if size not in (256, 512):
         raise InvalidRequestError(f"size is {size}; allowed: 256, 512")
-    picture_format = _picture_format(output)
+    picture_format = _picture_format(output, with_values=band is not None)
     folder = cache_folder(cache, no_cache)
     chosen = chosen_world(folder, world, root, seed, prompt).at(day)
     chosen.check_zoom(z if size == 256 else min(z + 1, MAX_ZOOM))
+    if band is not None:
+        available_band(band, band_weights).check_zoom(z if size == 256 else z + 1)
     with open_engine(weights, prompt_weights, folder, threads) as engine:
-        pixels = engine.tile(chosen, z, x, y, size=size)
-    _write_picture(pixels, output, picture_format)
+        if band is None:
+            _write_picture(engine.tile(chosen, z, x, y, size=size), output, picture_format)
+        else:
+            view = BandView(engine, band, band_weights)
+            values = view.tile(chosen, z, x, y, size=size)
+            if picture_format == "GTiff":
+                from earthgen.export.band import encode_band
+
+                content = encode_band(view, chosen, band_tile_box(z, x, y, size), values)
+                write_whole(output, lambda file: file.write(content))
+            else:
+                _write_picture(view.band.render(values), output, picture_format)
     typer.echo(output)
 
 
@@ -169,17 +190,20 @@ def region(
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse regions of more pixels.  [default: 268435456]")
     ] = None,
+    band: BandName = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     weights: WeightsSource = None,
     prompt_weights: PromptWeights = None,
+    band_weights: BandWeights = None,
     threads: Threads = None,
 ) -> None:
     """Write a region as a Cloud-Optimized GeoTIFF; run the same command again to continue a stopped one.
 
     Example: earthgen region --bbox 11.4,47.2,11.6,47.3 --zoom 12 -o innsbruck.tif
     """
+    from earthgen.bands import BandView, available_band
     from earthgen.export.cog import MAX_PIXELS, check_export, export_cog
     from earthgen.pyramid import check_bounds, ground_sampling_distance, zoom_for_gsd
 
@@ -196,8 +220,12 @@ def region(
     folder = cache_folder(cache, no_cache)
     chosen = chosen_world(folder, world, root, seed, prompt).at(day)
     chosen.check_zoom(zoom)
+    if band is not None:
+        available_band(band, band_weights).check_zoom(zoom)
     with open_engine(weights, prompt_weights, folder, threads) as engine, progress_bar(output.name, quiet) as show:
-        box = export_cog(engine, chosen, bounds, zoom, output, show, max_pixels=limit)
+        view = None if band is None else BandView(engine, band, band_weights)
+        shown = None if view is None else view.band
+        box = export_cog(view or engine, chosen, bounds, zoom, output, show, max_pixels=limit, band=shown)
     metres = ground_sampling_distance(zoom, latitude)
     typer.echo(f"{output}: {box.width} x {box.height} pixels, zoom {zoom}, {metres:.4g} m per pixel")
 
@@ -399,8 +427,10 @@ def _print_world(world: World) -> None:
     typer.echo(world.canonical_json)
 
 
-def _picture_format(path: Path) -> str:
+def _picture_format(path: Path, with_values: bool) -> str:
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    if with_values:
+        formats |= {".tif": "GTiff", ".tiff": "GTiff"}
     return formats[checked_ending(path, formats)]
 
 

@@ -73,6 +73,19 @@ PromptWeights = Annotated[
         help="Weights of what prompts start from; a Stable Diffusion 2 layout is allowed.  [default: the package's]",
     ),
 ]
+BandName = Annotated[
+    str | None,
+    typer.Option("--band", metavar="NAME", help="What a band says in place of the colours: nir, landcover, buildings."),
+]
+BandWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--band-weights",
+        metavar="DIR",
+        envvar="EARTHGEN_BAND_WEIGHTS",
+        help="Folder of weights of bands, one folder a band.  [default: the package's]",
+    ),
+]
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, envvar="EARTHGEN_THREADS", help="CPU threads of the network.")
 ]

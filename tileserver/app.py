@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from earthgen import __version__
-from tileserver import find, generate, worlds
+from tileserver import bands, find, generate, worlds
 from tileserver.dependencies import service_of
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
     app.include_router(worlds.router)
     app.include_router(generate.router)
     app.include_router(find.router, prefix="/worlds/{world}")
+    app.include_router(bands.router, prefix="/worlds/{world}")
     factory = WorldFactory(router_prefix="/worlds/{world}", name="world", attribution=settings.attribution)
     app.include_router(factory.router, prefix="/worlds/{world}", tags=["one world"])
     _add_pages(app)

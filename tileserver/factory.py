@@ -12,9 +12,9 @@ from urllib.parse import urlencode
 import jinja2
 import morecantile
 from attrs import define, field
-from fastapi import Depends, Path, Query
+from fastapi import Depends, HTTPException, Path, Query
 from morecantile.defaults import TileMatrixSets
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from rio_tiler.types import ColorMapType
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,6 +27,7 @@ from titiler.core.routing import EndpointScope
 from titiler.extensions.wmts import wmtsExtension
 
 from earthgen.errors import AddressError
+from earthgen.export.band import encode_band
 from earthgen.picture import frame_of
 from earthgen.pyramid import MAX_ZOOM
 from earthgen.world import World
@@ -40,6 +41,7 @@ from tileserver.dependencies import (
     WorldHistogramParams,
     WorldPixelParams,
     WorldStatisticsParams,
+    absent_if_empty,
     area_request,
     coverage_request,
     inline,
@@ -53,7 +55,7 @@ from tileserver.dependencies import (
 )
 from tileserver.errors import not_found
 from tileserver.reader import WORLD_BOUNDS, WorldReader, tile_pixels
-from tileserver.rendering import MEDIA_TYPES, TileFormat, encode_tile, render_world_image
+from tileserver.rendering import MEDIA_TYPES, BandFormat, TileFormat, encode_tile, render_world_image
 
 TMS = "WebMercatorQuad"
 TILE_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -64,6 +66,12 @@ TILE_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 _RENDERING = ("bidx", "expression", "rescale", "color_formula", "colormap", "colormap_name", "return_mask")
 """Query parameters that change a tile's bytes, in titiler's names."""
+
+BandQuery = Annotated[
+    str | None,
+    BeforeValidator(absent_if_empty),
+    Query(description="Show a band in place of the colours; see /worlds/{world}/bands.", examples=["landcover"]),
+]
 
 _bands = inline(WorldBandParams)
 _pixels = inline(WorldPixelParams)
@@ -163,12 +171,13 @@ class WorldFactory(TilerFactory):
             z: Annotated[int, Path(description=f"Zoom, 0 to {MAX_ZOOM}.")],
             x: Annotated[int, Path(description="Column, 0 to 2**z - 1 from the west.")],
             y: Annotated[int, Path(description="Row, 0 to 2**z - 1 from the north.")],
-            format: Annotated[TileFormat, Field(description="Image format; png is exact.")] = "png",
+            format: Annotated[BandFormat, Field(description="png is exact; tif is the values of a band.")] = "png",
             tilesize: Annotated[Literal["256", "512"], Query(description="Pixels along a side.")] = "256",
             v: Annotated[
                 str | None,
                 Query(description="Version of the pixels, from TileJSON; with it tiles may be kept for ever."),
             ] = None,
+            band: BandQuery = None,
             world: World = Depends(self.path_dependency),
             reader_params: DefaultDependency = Depends(self.reader_dependency),
             layer_params: DefaultDependency = Depends(self.layer_dependency),
@@ -178,24 +187,38 @@ class WorldFactory(TilerFactory):
             """One tile, 256 or 512 pixels square; 512-pixel tiles show the pixels of the next zoom."""
             service = service_of(request)
             size = int(tilesize)
+            view = None if band is None else service.band(band)
             try:
                 box = tile_pixels(z, x, y, size)
                 world.check_zoom(box.zoom)
+                if view is not None:
+                    view.band.check_zoom(box.zoom)
             except AddressError as error:
                 raise not_found(error) from error
 
             options = sorted((name, value) for name, value in request.query_params.multi_items() if name in _RENDERING)
-            etag = service.etag(world, z, x, y, size, format, options)
+            if view is not None and options:
+                raise HTTPException(422, f"{options[0][0]} cannot be combined with band={band}; leave one of them out")
+            if view is None and format == "tif":
+                raise HTTPException(422, "tif tiles hold the values of a band: give ?band=, or ask for /bbox/...tif")
+            etag = service.etag(world, z, x, y, size, format, options, view and view.fingerprint)
             headers = {
                 "ETag": etag,
                 # With the version in it, an address always means the same bytes: worlds are values.
                 "Cache-Control": IMMUTABLE if v == service.version else REVALIDATE,
-                "X-Earthgen": service.provenance(world),
+                "X-Earthgen": service.provenance(world, view),
             }
             if matches(request, etag):
                 return Response(status_code=304, headers=headers)
 
             def make(cancelled: Cancelled) -> bytes:
+                if view is not None:
+                    values = view.pixels(world, box, cancelled=cancelled)
+                    if format == "tif":
+                        return encode_band(view, world, box, values)
+                    return encode_tile(view.band.render(values), format)
+                # Told apart from bands above.
+                assert format != "tif"
                 reader = self.reader(world, **(reader_params.as_dict() | {"cancelled": cancelled}))
                 if not options:
                     pixels = reader.engine.tile(world, z, x, y, size=size, cancelled=cancelled)
@@ -205,7 +228,8 @@ class WorldFactory(TilerFactory):
                     image, colormap=colormap, output_format=ImageType[format], **render_params.as_dict()
                 )[0]
 
-            made = await service.tile(request, etag, world, box, make)
+            source = box if view is None else view.source_box(box)
+            made = await service.tile(request, etag, world, source, make)
             headers["X-Cache"] = made.cache
             headers["Server-Timing"] = f"tile;dur={made.seconds * 1000:.1f}"
             return Response(made.content, media_type=MEDIA_TYPES[format], headers=headers)
@@ -224,6 +248,7 @@ class WorldFactory(TilerFactory):
             tileMatrixSetId: Annotated[Literal["WebMercatorQuad"], Path(description="Only WebMercatorQuad.")],
             tilesize: Annotated[Literal["256", "512"], Query(description="Pixels along a tile's side.")] = "256",
             tile_format: Annotated[TileFormat, Query(description="Image format of the tiles.")] = "png",
+            band: BandQuery = None,
             world: World = Depends(self.path_dependency),
         ) -> dict[str, Any]:
             """TileJSON 3 of the world; its tile addresses carry the world's parameters and the version on."""
@@ -232,15 +257,19 @@ class WorldFactory(TilerFactory):
             carried = [item for item in request.query_params.multi_items() if item[0] in (*WORLD_QUERY, *_RENDERING)]
             if tilesize != "256":
                 carried.append(("tilesize", tilesize))
+            view = None if band is None else service.band(band)
+            if view is not None:
+                carried.append(("band", view.band.name))
+            coarsest = world.min_zoom if view is None else max(world.min_zoom, view.band.min_zoom)
             carried.append(("v", service.version))
             large = int(tilesize != "256")
             document = {
-                "name": f"earthgen {world.root}, seed {world.seed}",
+                "name": f"earthgen {world.root}, seed {world.seed}" + (f", {view.band.title}" if view else ""),
                 "description": "Synthetic imagery: generated, not observed.",
                 "version": "1.0.0",
                 "attribution": self.attribution or None,
                 "tiles": [f"{address}?{urlencode(carried)}"],
-                "minzoom": max(0, world.min_zoom - large),
+                "minzoom": max(0, coarsest - large),
                 "maxzoom": MAX_ZOOM - large,
                 "bounds": list(WORLD_BOUNDS),
                 # MapLibre takes its tile size from here; it would assume 512 otherwise.

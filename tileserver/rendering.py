@@ -18,12 +18,15 @@ from titiler.core.resources.enums import ImageType
 from titiler.core.utils import render_image
 
 TileFormat = Literal["png", "jpg", "jpeg", "webp"]
+BandFormat = Literal["png", "jpg", "jpeg", "webp", "tif"]
+"""Of a band's tiles: pictures of its values, or the values themselves."""
 TILE_FORMATS: tuple[TileFormat, ...] = get_args(TileFormat)
-MEDIA_TYPES: dict[TileFormat, str] = {
+MEDIA_TYPES: dict[BandFormat, str] = {
     "png": "image/png",
     "jpg": "image/jpeg",
     "jpeg": "image/jpeg",
     "webp": "image/webp",
+    "tif": "image/tiff; application=geotiff",
 }
 
 ENCODERS = f"pillow {PIL.__version__}, gdal {rasterio.__gdal_version__}, 1"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cachetools import LRUCache
 from starlette.requests import Request
 
+from earthgen.bands import BANDS_VERSION, BandView, bands_digest
 from earthgen.pyramid import Box
 from earthgen.registry import WorldRegistry
 from earthgen.world import World
@@ -69,7 +70,8 @@ class Service:
         self.settings = settings
         self.engine = engine
         self.registry = WorldRegistry(settings.cache, limit=settings.max_worlds)
-        self.version = _digest(engine.fingerprint, ENCODERS)[:_VERSION_CHARACTERS]
+        bands = f"{BANDS_VERSION} {bands_digest(settings.band_weights)}"
+        self.version = _digest(engine.fingerprint, ENCODERS, bands)[:_VERSION_CHARACTERS]
         """Changes whenever the same address could give other bytes; the `v` of tile addresses."""
         self.slots = Slots(settings.region_threads, settings.region_queue)
         # A search goes on for minutes; areas must not wait behind it.
@@ -79,6 +81,7 @@ class Service:
         self._threads = settings.tile_threads or max(2, settings.threads or len(os.sched_getaffinity(0)))
         self._cold = TileQueue(self._threads, settings.tile_queue, self._retry_after, "generate")
         self._lock = threading.Lock()
+        self._bands: dict[str, BandView] = {}
         self._encoded: LRUCache[str, bytes] = LRUCache(settings.encoded_bytes, getsizeof=len)
 
     @property
@@ -86,9 +89,20 @@ class Service:
         """Tiles that wait to be generated."""
         return self._cold.waiting
 
-    def provenance(self, world: World) -> str:
-        """The X-Earthgen header: what made the pixels of a world."""
-        return f"synthetic; world={world.id}; weights={self.engine.weights_id}"
+    def band(self, name: str) -> BandView:
+        """A band of the engine's worlds.
+
+        Raises:
+            InvalidRequestError: no such band, or one without weights.
+        """
+        view = self._bands.get(name)
+        if view is None:
+            view = self._bands[name] = BandView(self.engine, name, self.settings.band_weights)
+        return view
+
+    def provenance(self, world: World, band: BandView | None = None) -> str:
+        """The X-Earthgen header: what made the pixels of a world, or the values of a band of it."""
+        return f"synthetic; world={world.id}; weights={(band or self.engine).weights_id}"
 
     def etag(self, world: World, *address: object) -> str:
         """A strong entity tag, known before anything is generated."""

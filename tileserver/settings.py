@@ -21,6 +21,9 @@ class Settings(BaseSettings):
         description="Weights of what prompts start from, as `weights`, or a latent-diffusion checkpoint; "
         "the ones that come with the package if absent.",
     )
+    band_weights: Path | None = Field(
+        default=None, description="Folder of weights of bands, one folder a band, before those of the package."
+    )
     cache: Path | None = Field(
         default=None, description="Folder of finished windows and registered worlds; memory only if absent."
     )

@@ -29,7 +29,9 @@ from rio_cogeo.cogeo import cog_translate, cog_validate
 from rio_cogeo.profiles import cog_profiles
 
 import earthgen
+from earthgen.bands import Band
 from earthgen.errors import ExportError, RequestTooLargeError
+from earthgen.export.band import band_tags, colour_table
 from earthgen.pyramid import EQUATOR_GSD, WINDOW_SIZE, Bounds, Box, bounds_box, box_mercator_bounds, world_size
 from earthgen.world import World
 
@@ -56,7 +58,7 @@ class PixelSource(Protocol):
         """Changes whenever pixels could change."""
 
     def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
-        """uint8 (h, w, 3) of a box."""
+        """uint8 (h, w, 3) of a box, or (h, w) of a band."""
 
 
 def export_cog(
@@ -68,8 +70,12 @@ def export_cog(
     progress: Callable[[int, int], None] | None = None,
     *,
     max_pixels: int = MAX_PIXELS,
+    band: Band | None = None,
 ) -> Box:
     """Write a region as a Cloud-Optimized GeoTIFF in EPSG:3857: 8-bit RGB, deflate, mean overviews.
+
+    Of a band, its values in place of the colours; of classes with their colour table, and overviews of the most
+    frequent class.
 
     The file says in its tags that it is synthetic, and from which world and weights. Unfinished work is kept in
     the folder `<path>.part`; calling again with the same arguments continues it.
@@ -83,6 +89,7 @@ def export_cog(
         path: the file to write, ending in .tif or .tiff; an existing file is replaced once the new one is whole.
         progress: called with (pieces done, pieces in all), first with what an earlier run left.
         max_pixels: refuse regions of more pixels.
+        band: what `engine` gives, if it is a `BandView`; None for the colours.
 
     Returns:
         The global pixels that the file holds.
@@ -103,6 +110,8 @@ def export_cog(
         "box": [box.zoom, box.row, box.column, box.height, box.width],
         "piece_size": PIECE_SIZE,
     }
+    if band is not None:
+        job["band"] = band.name
     pieces = list(_pieces(box))
     try:
         with _work_folder(target, job) as folder, rasterio.Env(**_GDAL):
@@ -113,7 +122,7 @@ def export_cog(
                 _write_whole(folder / piece.name, _encoded(engine.pixels(world, piece.box), piece.box))
             if progress is not None:
                 progress(len(pieces), len(pieces))
-            finished = _joined(folder, box, pieces, _tags(engine, world, box))
+            finished = _joined(folder, box, pieces, _tags(engine, world, box, band), band)
             os.replace(finished, target)
             _sync_folder(target.parent)
             shutil.rmtree(folder)
@@ -222,23 +231,24 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def _encoded(pixels: npt.NDArray[np.uint8], box: Box) -> bytes:
-    """Pixels (h, w, 3) as a small deflated TIFF, made in memory so that a full disk is met by plain file writing."""
-    height, width, _ = pixels.shape
+    """Pixels (h, w, 3) or (h, w) as a small deflated TIFF, made in memory: a full disk is met by plain file writing."""
+    planes = np.moveaxis(np.atleast_3d(pixels), -1, 0)
+    count, height, width = planes.shape
     with MemoryFile() as memory:
         with memory.open(
             driver="GTiff",
             height=height,
             width=width,
-            count=3,
+            count=count,
             dtype="uint8",
             interleave="pixel",
-            photometric="RGB",
+            photometric="RGB" if count == 3 else "MINISBLACK",
             compress="DEFLATE",
             zlevel=1,
             crs="EPSG:3857",
             transform=_transform(box),
         ) as dataset:
-            dataset.write(np.moveaxis(pixels, -1, 0))
+            dataset.write(planes)
         return bytes(memory.read())
 
 
@@ -249,10 +259,10 @@ def _transform(box: Box) -> Affine:
     return Affine(metres, 0.0, left, 0.0, -metres, top)
 
 
-def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str]) -> Path:
+def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str], band: Band | None) -> Path:
     """Join the pieces into a finished, checked file inside `folder`."""
     mosaic, finished = folder / "mosaic.vrt", folder / "finished.tif"
-    _write_whole(mosaic, _mosaic(box, pieces).encode())
+    _write_whole(mosaic, _mosaic(box, pieces, band).encode())
     for leftover in folder.glob("tmp*.tif"):
         leftover.unlink()
     cog_translate(
@@ -260,10 +270,11 @@ def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str]) 
         finished,
         {**cog_profiles.get("deflate"), "blockxsize": BLOCK_SIZE, "blockysize": BLOCK_SIZE, "BIGTIFF": "IF_SAFER"},
         overview_level=_overviews(box),
-        overview_resampling="average",
+        overview_resampling="average" if band is None or band.kind == "values" else "mode",
         in_memory=False,
         allow_intermediate_compression=True,
         config=_GDAL,
+        colormap=None if band is None else colour_table(band),
         additional_cog_metadata=tags,
         quiet=True,
     )
@@ -295,7 +306,7 @@ def _with_room_for_overviews(box: Box) -> Box:
     return Box(box.zoom, min(box.row, size - height), min(box.column, size - width), height, width)
 
 
-def _mosaic(box: Box, pieces: list[_Piece]) -> str:
+def _mosaic(box: Box, pieces: list[_Piece], band: Band | None) -> str:
     """A GDAL virtual raster over the pieces."""
     transform = ", ".join(map(repr, _transform(box).to_gdal()))
     lines = [
@@ -303,13 +314,15 @@ def _mosaic(box: Box, pieces: list[_Piece]) -> str:
         "<SRS>EPSG:3857</SRS>",
         f"<GeoTransform>{transform}</GeoTransform>",
     ]
-    for band, colour in enumerate(("Red", "Green", "Blue"), start=1):
-        lines.append(f'<VRTRasterBand dataType="Byte" band="{band}"><ColorInterp>{colour}</ColorInterp>')
+    one = "Palette" if band is not None and band.kind == "classes" else "Gray"
+    colours = ("Red", "Green", "Blue") if band is None else (one,)
+    for number, colour in enumerate(colours, start=1):
+        lines.append(f'<VRTRasterBand dataType="Byte" band="{number}"><ColorInterp>{colour}</ColorInterp>')
         for piece in pieces:
             size = f'xSize="{piece.box.width}" ySize="{piece.box.height}"'
             lines.append(
                 f'<SimpleSource><SourceFilename relativeToVRT="1">{piece.name}</SourceFilename>'
-                f"<SourceBand>{band}</SourceBand>"
+                f"<SourceBand>{number}</SourceBand>"
                 f'<SrcRect xOff="0" yOff="0" {size}/>'
                 f'<DstRect xOff="{piece.column}" yOff="{piece.row}" {size}/></SimpleSource>'
             )
@@ -318,7 +331,7 @@ def _mosaic(box: Box, pieces: list[_Piece]) -> str:
     return "\n".join(lines)
 
 
-def _tags(engine: PixelSource, world: World, box: Box) -> dict[str, str]:
+def _tags(engine: PixelSource, world: World, box: Box, band: Band | None) -> dict[str, str]:
     return {
         "TIFFTAG_IMAGEDESCRIPTION": "Synthetic imagery made by a generative model; it shows no real place as it is",
         "TIFFTAG_SOFTWARE": f"earthgen {earthgen.__version__}",
@@ -328,6 +341,7 @@ def _tags(engine: PixelSource, world: World, box: Box) -> dict[str, str]:
         "EARTHGEN_WEIGHTS": engine.weights_id,
         "EARTHGEN_FINGERPRINT": engine.fingerprint,
         "EARTHGEN_ZOOM": str(box.zoom),
+        **({} if band is None else band_tags(band)),
     }
 
 
