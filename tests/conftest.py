@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.browser import ARGUMENTS, IDLE, WAIT_MS, OpenPage
 
 # A run in CI tries the same examples every time; `HYPOTHESIS_PROFILE=thorough` looks for new ones.
 _patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -37,3 +41,49 @@ def chromium() -> str:
 def gdal_translate() -> str:
     """Path of GDAL's own gdal_translate."""
     return program("gdal_translate")
+
+
+@pytest.fixture(scope="module")
+def running_browser(chromium: str) -> Iterator[Any]:
+    """One headless chromium for a whole module; each page gets a profile of its own."""
+    playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright_api.expect.set_options(timeout=WAIT_MS)
+    with playwright_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(running_browser: Any, site: str) -> Iterator[OpenPage]:
+    """Open the map of the module's `site` in a fresh browser profile.
+
+    `page.complaints` collects what the console says, `page.tiles` the addresses of tiles that were asked for.
+    """
+    contexts = []
+
+    def open_page(
+        path: str = "/", *, wait: bool = True, before: Callable[[Any], object] | None = None, **options: Any
+    ) -> Any:
+        options = {"viewport": {"width": 720, "height": 480}, "reduced_motion": "reduce"} | options
+        context = running_browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(WAIT_MS)
+        page.complaints = []
+        page.tiles = []
+        page.on(
+            "console", lambda message: message.type in ("error", "warning") and page.complaints.append(message.text)
+        )
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("request", lambda request: "/tiles/" in request.url and page.tiles.append(request.url))
+        if before:
+            before(page)
+        page.goto(site + path)
+        if wait:
+            page.wait_for_selector(IDLE, state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -1,15 +1,23 @@
-"""A stand-in for the tile server with the same addresses: painted tiles, no generation.
+"""Stand-ins for the tile server, for the map: painted tiles, no generation.
+
+`create_fake_app` has the addresses that a map without edits uses and answers them by itself. `create_painted_app` is
+the service itself, with worlds, edits, dates and errors, over an engine that paints.
 
     python -m tests.fake_tileserver [port]
 
-serves the map over it, for working on the page without weights.
+serves the map over the second, for working on the page without weights.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 import mimetypes
 import sys
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,8 +27,16 @@ import numpy.typing as npt
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
+from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
-from PIL import Image
+from PIL import Image, ImageDraw
+from starlette.responses import StreamingResponse
+
+from earthgen.pyramid import Box, point_pixel, world_size
+from earthgen.world import World
+from tests.fake_engine import Cancelled, FakeEngine
+from tileserver.app import create_app
+from tileserver.settings import Settings
 
 STATIC = Path(__file__).parent.parent / "tileserver" / "static"
 CONTENT_SECURITY_POLICY = (
@@ -92,12 +108,21 @@ def create_fake_app() -> FastAPI:
 @lru_cache(maxsize=4096)
 def paint(root: str, seed: int, z: int, x: int, y: int, kind: str = "webp") -> bytes:
     """A 256x256 tile of smooth continents that depend on root and seed; the same ground looks the same at any zoom."""
-    fraction = (np.arange(256) + 0.5) / 256
-    columns, rows = np.meshgrid((x + fraction) / 2**z, (y + fraction) / 2**z)
-    height = _waves(columns, rows, np.random.default_rng([seed, root == "planet"]))
+    buffer = io.BytesIO()
+    Image.fromarray(painted([seed, root == "planet"], Box(z, 256 * y, 256 * x, 256, 256))).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def painted(entropy: list[int], box: Box) -> npt.NDArray[np.uint8]:
+    """Pixels (h, w, 3) of smooth continents, different for each entropy."""
+    size = world_size(box.zoom)
+    columns, rows = np.meshgrid(
+        (box.column + np.arange(box.width) + 0.5) / size, (box.row + np.arange(box.height) + 0.5) / size
+    )
+    height = _waves(columns, rows, np.random.default_rng(entropy))
     latitude = np.abs(np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * rows)))))
     warm = (latitude < 35) & (np.sin(9 * columns + 7 * rows) > 0)
-    image = np.empty((256, 256, 3), np.uint8)
+    image = np.empty((box.height, box.width, 3), np.uint8)
     image[:] = WATER
     for where, colour in (
         (height > 0, FOREST),
@@ -107,9 +132,7 @@ def paint(root: str, seed: int, z: int, x: int, y: int, kind: str = "webp") -> b
     ):
         image[where] = colour
     shade = 1 + 0.12 * np.sin(height * 40) * (height > 0)
-    buffer = io.BytesIO()
-    Image.fromarray((image * shade[..., None]).clip(0, 255).astype(np.uint8)).save(buffer, kind)
-    return buffer.getvalue()
+    return (image * shade[..., None]).clip(0, 255).astype(np.uint8)
 
 
 def _waves(
@@ -124,5 +147,74 @@ def _waves(
     return height
 
 
+EDIT_COLOURS = {
+    "prompt": (150, 70, 160),
+    "reseed": (90, 130, 60),
+    "remove": (130, 130, 130),
+    "snow": (250, 250, 252),
+    "haze": (190, 200, 205),
+    "burn": (40, 30, 25),
+    "flood": (30, 70, 110),
+    "summer": (70, 140, 50),
+    "autumn": (180, 100, 40),
+}
+
+
+class PaintedEngine(FakeEngine):
+    """Continents in place of worlds, and a plain colour for each action inside its polygon."""
+
+    def pixels(self, world: World, box: Box, *, cancelled: Cancelled | None = None) -> npt.NDArray[np.uint8]:
+        super().pixels(world, box, cancelled=cancelled)
+        entropy = [world.seed, *world.root.encode(), *world.prompt.encode()]
+        image = Image.fromarray(painted(entropy, box))
+        pen = ImageDraw.Draw(image)
+        for edit in world.at().edits:
+            corners = [point_pixel(longitude, latitude, box.zoom) for longitude, latitude in edit.polygon]
+            pen.polygon([(column - box.column, row - box.row) for row, column in corners], EDIT_COLOURS[edit.action])
+        return np.asarray(image)
+
+
+@dataclass
+class FakeFinder:
+    """Finds a place a step; while `gate` is cleared it stops before the next one."""
+
+    total: int = 6
+    gate: threading.Event = field(default_factory=threading.Event)
+    asked: list[dict[str, str]] = field(default_factory=list)
+    given_up: int = 0
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def lines(self) -> AsyncIterator[str]:
+        """Findings as the service streams them, the best place last found."""
+        places: list[dict[str, float]] = []
+        finished = False
+        try:
+            for done in range(1, self.total + 1):
+                place = {"longitude": 10.0 + done, "latitude": 20.0, "zoom": 9, "x": 0, "y": 0, "score": done / 10}
+                places.insert(0, place)
+                yield json.dumps({"done": done, "total": self.total, "places": places[:4]}) + "\n"
+                while done < self.total and not self.gate.is_set():
+                    await asyncio.sleep(0.01)
+            finished = True
+        finally:
+            self.given_up += not finished
+
+
+def create_painted_app(finder: FakeFinder | None = None) -> FastAPI:
+    """The service over a painting engine, with a search that finds the same places everywhere."""
+    finder = finder or FakeFinder()
+    app = create_app(Settings(), lambda settings: PaintedEngine())
+
+    async def find(request: Request) -> StreamingResponse:
+        finder.asked.append(dict(request.query_params) | {"world": request.path_params["world"]})
+        return StreamingResponse(finder.lines(), media_type="application/x-ndjson")
+
+    # Before the service's own, which would need weights to compare pictures with words.
+    app.router.routes.insert(0, APIRoute("/worlds/{world}/find", find))
+    return app
+
+
 if __name__ == "__main__":
-    uvicorn.run(create_fake_app(), port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000, log_level="warning")
+    uvicorn.run(create_painted_app(), port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000, log_level="warning")

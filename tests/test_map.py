@@ -6,46 +6,26 @@ running server where EARTHGEN_MAP_URL names one; faults are put between the two,
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import shutil
-import socket
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from PIL import Image
 
+from tests.browser import IDLE, PHONE, OpenPage, answer, colours, fragment, nameless, outside, pixel, serve
 from tileserver import vendor
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright_api.expect
 
-# WebGL in software: test machines have no graphics card.
-ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
-IDLE = "html[data-map=idle]"
-# A real server has to generate what the tests look at.
-WAIT_MS = 600_000 if "EARTHGEN_MAP_URL" in os.environ else 60_000
-expect.set_options(timeout=WAIT_MS)
 GROUND = (13, 26, 38)
 """The map's background, seen where no tile is."""
 DEEP = "#world=planet&seed=3&projection=globe&z=9.00&lat=10.0000&lon=20.0000"
-
-OpenPage = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def running_browser(chromium: str) -> Iterator[Any]:
-    """One headless chromium for the whole module; each test gets a profile of its own."""
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,95 +34,34 @@ def site() -> Iterator[str]:
     if url := os.environ.get("EARTHGEN_MAP_URL"):
         yield url.rstrip("/")
         return
-    import uvicorn
-
     from tests.fake_tileserver import create_fake_app
 
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_fake_app(), log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join(10)
-
-
-@pytest.fixture
-def open_page(running_browser: Any, site: str) -> Iterator[OpenPage]:
-    """Open the map in a fresh browser profile; `page.complaints` collects what the console says."""
-    contexts = []
-
-    def open_page(
-        path: str = "/", *, wait: bool = True, before: Callable[[Any], object] | None = None, **options: Any
-    ) -> Any:
-        options = {"viewport": {"width": 720, "height": 480}, "reduced_motion": "reduce"} | options
-        context = running_browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(WAIT_MS)
-        page.complaints = []
-        page.tiles = []
-        page.on(
-            "console", lambda message: message.type in ("error", "warning") and page.complaints.append(message.text)
-        )
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("request", lambda request: "/tiles/" in request.url and page.tiles.append(request.url))
-        if before:
-            before(page)
-        page.goto(site + path)
-        if wait:
-            page.wait_for_selector(IDLE, state="attached")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-def fragment(page: Any) -> dict[str, str]:
-    """What the page's link says."""
-    return {key: values[0] for key, values in parse_qs(urlsplit(page.url).fragment).items()}
+    with serve(create_fake_app()) as address:
+        yield address
 
 
 def seeds(urls: list[str]) -> set[str]:
     return {parse_qs(urlsplit(url).query)["seed"][0] for url in urls}
 
 
-def pixel(page: Any, x: int, y: int) -> tuple[int, int, int]:
-    """A colour on screen."""
-    image = Image.open(io.BytesIO(page.screenshot(clip={"x": x, "y": y, "width": 1, "height": 1}))).convert("RGB")
-    red, green, blue = image.tobytes()
-    return red, green, blue
-
-
-def colours(page: Any, clip: dict[str, int]) -> int:
-    """How many different colours a part of the screen shows."""
-    image = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
-    return len(image.getcolors(maxcolors=1 << 24) or ())
-
-
-def answer(status: int, detail: str, **headers: str) -> Callable[[Any], None]:
-    """A route handler that answers with an error of the service."""
-    body = json.dumps({"detail": detail})
-    return lambda route: route.fulfill(status=status, body=body, content_type="application/json", headers=headers)
-
-
-def test_vendored_files_are_the_pinned_ones() -> None:
-    vendor.check(vendor.FOLDER)
+@pytest.mark.parametrize("package", vendor.PACKAGES, ids=lambda package: package.name)
+def test_vendored_files_are_the_pinned_ones_with_their_licence(package: vendor.Package) -> None:
+    vendor.check(package, package.folder)
+    assert "WITHOUT WARRANTY" in (text := (package.folder / "LICENSE.txt").read_text()) or "AS IS" in text
 
 
 def test_changed_vendored_file_is_noticed(tmp_path: Path) -> None:
-    copy = shutil.copytree(vendor.FOLDER, tmp_path / "copy")
+    package = vendor.PACKAGES[0]
+    copy = shutil.copytree(package.folder, tmp_path / "copy")
     with (copy / "maplibre-gl.css").open("a") as file:
         file.write("\n")
     with pytest.raises(vendor.VendorError, match=r"maplibre-gl\.css has SHA-256"):
-        vendor.check(copy)
+        vendor.check(package, copy)
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
-    own = [path for path in vendor.FOLDER.parents[1].rglob("*") if path.suffix in {".html", ".js", ".css"}]
-    text = "\n".join(path.read_text() for path in own if vendor.FOLDER not in path.parents)
+    own = [path for path in vendor.VENDOR_FOLDER.parent.rglob("*") if path.suffix in {".html", ".js", ".css"}]
+    text = "\n".join(path.read_text() for path in own if vendor.VENDOR_FOLDER not in path.parents)
     assert "</html>" in text
     assert set(re.findall(r"https?://[\w.]+", text)) <= {"http://www.w3.org"}
 
@@ -349,13 +268,7 @@ def test_focus_goes_through_every_control_in_reading_order(open_page: OpenPage) 
 
 def test_every_control_has_a_name(open_page: OpenPage) -> None:
     page = open_page("/")
-    nameless = page.evaluate(
-        """() => [...document.querySelectorAll("button, input, select, canvas, dialog")]
-            .filter((e) => !["aria-label", "aria-labelledby"].some((name) => e.getAttribute(name)))
-            .filter((e) => !(e.labels?.length || e.textContent.trim()))
-            .map((e) => e.outerHTML)"""
-    )
-    assert nameless == []
+    assert nameless(page) == []
 
 
 def test_readout_follows_the_pointer(open_page: OpenPage) -> None:
@@ -555,21 +468,14 @@ def test_coast_of_an_unknown_planet_is_found(open_page: OpenPage) -> None:
 
 
 def test_phone_layout_fits(open_page: OpenPage) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-    page = open_page("/", **phone)
+    page = open_page("/", **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     expect(page.locator("#panel-body")).to_be_hidden()
     page.tap("#fold")
     expect(page.locator("#new-planet")).to_be_visible()
     page.tap("#places summary")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    outside = page.evaluate(
-        """() => [...document.querySelectorAll("button, input, .credits, .readout")]
-            .map((e) => [e.id || e.className, e.getBoundingClientRect()])
-            .filter(([, box]) => box.width > 1 && (box.left < 0 || box.right > innerWidth))
-            .map(([name]) => name)"""
-    )
-    assert outside == []
+    assert outside(page) == []
 
 
 def test_label_is_on_screen_even_without_the_panel(open_page: OpenPage) -> None:

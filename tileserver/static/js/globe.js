@@ -1,13 +1,15 @@
 // The MapLibre map: one world's tiles on a globe or on a plane.
 
 import * as maplibre from "../vendor/maplibre-gl-6.17.0/maplibre-gl.mjs";
-import { DEEPEST_ZOOM, ROOT_ZOOM, tilePath } from "./service.js";
-import { MAX_ZOOM, MIN_ZOOM } from "./view_state.js";
+import { DEEPEST_ZOOM, tilePath } from "./service.js";
+import { MAX_LATITUDE, MAX_ZOOM, MIN_ZOOM, wrapLongitude } from "./view_state.js";
 
 // MapLibre counts zooms for 512-pixel tiles; the pyramid's are 256 pixels wide.
 const TILE_ZOOM_OFFSET = 1;
 const EQUATOR_GSD = (2 * Math.PI * 6378137) / 256;
 const FADE_MS = 250;
+const IMAGERY = ["root", "detail"];
+const OUTLINES = "outlines";
 
 /** Why the browser cannot draw the map. */
 export const { GPUInitializationError } = maplibre;
@@ -21,21 +23,12 @@ export const { GPUInitializationError } = maplibre;
 export function createMap(container, view, loader) {
   loader.install(maplibre);
   const map = new maplibre.Map({
-    container,
-    style: emptyStyle(view.projection),
+    ...options(container, view.projection),
     center: [view.longitude, view.latitude],
     zoom: (view.zoom ?? fittingZoom(container, view.latitude)) - TILE_ZOOM_OFFSET,
     bearing: view.bearing,
     pitch: view.pitch,
     minZoom: MIN_ZOOM - TILE_ZOOM_OFFSET,
-    maxZoom: MAX_ZOOM - TILE_ZOOM_OFFSET,
-    maxPitch: 60,
-    attributionControl: false,
-    // A tile's address names its bytes, so it never expires.
-    refreshExpiredTiles: false,
-    cancelPendingTileRequestsWhileZooming: true,
-    maxTileCacheZoomLevels: 6,
-    fadeDuration: 0,
     locale: {
       "Map.Title": "Map of the world. Arrow keys move it, plus and minus zoom.",
       "NavigationControl.ResetBearing": "Turn north up",
@@ -46,24 +39,104 @@ export function createMap(container, view, loader) {
 }
 
 /**
+ * A second map that shows another world from wherever the first one looks. It takes no pointer and no keys.
+ * @param {HTMLElement} container
+ * @param {maplibre.Map} leader
+ * @param {"globe" | "flat"} projection
+ */
+export function createFollower(container, leader, projection) {
+  const follower = new maplibre.Map({ ...options(container, projection), ...rawCamera(leader), interactive: false });
+  const follow = () => follower.jumpTo(rawCamera(leader));
+  leader.on("move", follow);
+  follower.on("remove", () => leader.off("move", follow));
+  return follower;
+}
+
+/** @param {HTMLElement} container @param {"globe" | "flat"} projection @returns {maplibre.MapOptions} */
+function options(container, projection) {
+  return {
+    container,
+    style: emptyStyle(projection),
+    minZoom: MIN_ZOOM - TILE_ZOOM_OFFSET,
+    maxZoom: MAX_ZOOM - TILE_ZOOM_OFFSET,
+    maxPitch: 60,
+    attributionControl: false,
+    // A tile's address names its bytes, so it never expires.
+    refreshExpiredTiles: false,
+    cancelPendingTileRequestsWhileZooming: true,
+    maxTileCacheZoomLevels: 6,
+    fadeDuration: 0,
+  };
+}
+
+/** @param {maplibre.Map} map */
+function rawCamera(map) {
+  return { center: map.getCenter(), zoom: map.getZoom(), bearing: map.getBearing(), pitch: map.getPitch() };
+}
+
+/**
  * Show another world. The sources are replaced, not changed, so that nothing of the old world stays on screen
  * and its pending tiles are given up.
  * @param {maplibre.Map} map
- * @param {{world: string, seed: string | null}} world
+ * @param {import("./service.js").WorldAddress} world
+ * @param {import("./service.js").Zooms} zooms
  * @param {import("./tile_loader.js").TileLoader} loader
  */
-export function showWorld(map, world, loader) {
-  for (const id of ["detail", "root"]) {
+export function showWorld(map, world, zooms, loader) {
+  for (const id of IMAGERY) {
     if (map.getLayer(id)) map.removeLayer(id);
     if (map.getSource(id)) map.removeSource(id);
   }
+  loader.zooms = zooms;
   const tiles = [loader.template(tilePath(world))];
-  // The root's tiles cost nothing to make: enlarged, they stand in until the finer ones have been generated.
-  map.addSource("root", { type: "raster", tiles, tileSize: 256, minzoom: 0, maxzoom: ROOT_ZOOM });
-  map.addSource("detail", { type: "raster", tiles, tileSize: 256, minzoom: ROOT_ZOOM + 1, maxzoom: DEEPEST_ZOOM });
-  for (const id of ["root", "detail"]) {
-    map.addLayer({ id, type: "raster", source: id, paint: { "raster-fade-duration": FADE_MS } });
+  // The root's tiles cost little or nothing to make: enlarged, they stand in until the finer ones have been generated.
+  map.addSource("root", { type: "raster", tiles, tileSize: 256, minzoom: zooms.least, maxzoom: zooms.root });
+  map.addSource("detail", { type: "raster", tiles, tileSize: 256, minzoom: zooms.root + 1, maxzoom: DEEPEST_ZOOM });
+  // Outlines and what is being drawn stay on top.
+  const above = map.getLayersOrder().find((id) => id !== "ground");
+  for (const id of IMAGERY) {
+    map.addLayer({ id, type: "raster", source: id, paint: { "raster-fade-duration": FADE_MS } }, above);
   }
+}
+
+/** Keep the camera where a world has pixels. @param {maplibre.Map} map @param {import("./service.js").Zooms} zooms */
+export function limitZoom(map, zooms) {
+  map.setMinZoom(Math.max(MIN_ZOOM, zooms.least) - TILE_ZOOM_OFFSET);
+}
+
+/** Outline areas. @param {maplibre.Map} map @param {[number, number][][]} rings longitudes and latitudes */
+export function showOutlines(map, rings) {
+  const features = rings.map((ring) => ({
+    type: "Feature",
+    properties: {},
+    geometry: { type: "LineString", coordinates: closed(unwrapped(ring)) },
+  }));
+  const data = { type: "FeatureCollection", features };
+  if (map.getSource(OUTLINES)) {
+    map.getSource(OUTLINES).setData(data);
+    return;
+  }
+  map.addSource(OUTLINES, { type: "geojson", data });
+  const layout = { "line-join": "round" };
+  map.addLayer({
+    id: `${OUTLINES}-shade`,
+    type: "line",
+    source: OUTLINES,
+    layout,
+    paint: { "line-color": "#05080d", "line-opacity": 0.55, "line-width": 4 },
+  });
+  map.addLayer({ id: OUTLINES, type: "line", source: OUTLINES, layout, paint: { "line-color": "#fff", "line-width": 1.5 } });
+}
+
+/** A ring whose longitudes do not jump at 180 degrees. @param {[number, number][]} ring @returns {[number, number][]} */
+function unwrapped(ring) {
+  let last = ring[0][0];
+  return ring.map(([longitude, latitude]) => [(last += wrapLongitude(longitude - last)), latitude]);
+}
+
+/** @template T @param {T[]} ring */
+function closed(ring) {
+  return [...ring, ring[0]];
 }
 
 /** @param {maplibre.Map} map @param {"globe" | "flat"} projection */
@@ -109,6 +182,53 @@ export async function flyTo(map, place, loader) {
   map.flyTo({ center: [place.longitude, place.latitude], zoom, bearing: 0, pitch: 0, maxDuration: 5000 });
   if (map.isMoving()) await new Promise((resolve) => map.once("moveend", resolve));
   loader.patience = 0;
+}
+
+/**
+ * Fly to where a ring fills the window.
+ * @param {maplibre.Map} map
+ * @param {[number, number][]} ring
+ * @param {import("./tile_loader.js").TileLoader} loader
+ */
+export function flyToRing(map, ring, loader) {
+  const bounds = new maplibre.LngLatBounds();
+  for (const vertex of unwrapped(ring)) bounds.extend(vertex);
+  const { width, height } = map.getContainer().getBoundingClientRect();
+  const { center, zoom } = map.cameraForBounds(bounds, { padding: 0.2 * Math.min(width, height) });
+  const { lng, lat } = maplibre.LngLat.convert(center);
+  return flyTo(map, { longitude: lng, latitude: lat, zoom: Math.min(MAX_ZOOM, zoom + TILE_ZOOM_OFFSET) }, loader);
+}
+
+/**
+ * A ring around the middle of what is on screen.
+ * @param {maplibre.Map} map
+ * @returns {[number, number][]}
+ */
+export function middleOfView(map) {
+  const { width, height } = map.getContainer().getBoundingClientRect();
+  // Corners that lie on the globe even where it is small.
+  const reach = Math.min(width, height) / 5;
+  const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]];
+  return corners.map(([x, y]) => {
+    const { lng, lat } = map.unproject([width / 2 + x * reach, height / 2 + y * reach]);
+    return [wrapLongitude(lng), lat];
+  });
+}
+
+/**
+ * What is on screen, as a box that does not cross 180 degrees: where the view does, the side with its centre.
+ * @param {maplibre.Map} map
+ */
+export function viewBounds(map) {
+  const limit = (value, most) => Math.min(most, Math.max(-most, value));
+  const [box, centre] = [map.getBounds(), map.getCenter()];
+  const [south, north] = [limit(box.getSouth(), MAX_LATITUDE), limit(box.getNorth(), MAX_LATITUDE)];
+  const turns = 360 * Math.floor((centre.lng + 180) / 360);
+  const [west, east] = [limit(box.getWest() - turns, 180), limit(box.getEast() - turns, 180)];
+  // From afar a globe shows half of itself, whose box says little.
+  return tileZoom(map) < 3 || west >= east || south >= north
+    ? { west: -180, south: -MAX_LATITUDE, east: 180, north: MAX_LATITUDE }
+    : { west, south, east, north };
 }
 
 /** The screen's zoom in the pyramid's counting. @param {maplibre.Map} map */

@@ -1,11 +1,17 @@
 // The panel: which world, which seed, how it is projected, and where to fly.
 
 import { EARTH_PLACES } from "./places.js";
+import { bindPromptForm, readPromptForm, showPromptForm } from "./prompt_form.js";
 import { KINDS } from "./terrain_search.js";
-import { MAX_SEED, isNamedRoot, parseSeed } from "./view_state.js";
+import { shorten } from "./text.js";
+import { MAX_SEED, isNamedRoot, isSameWorld, parseSeed, randomSeed } from "./view_state.js";
 
 // A registered world has its own seed, which cannot be changed.
 let seedIsFixed = false;
+/** Whether a prompt is being asked for while another world is still on screen. */
+let asking = false;
+/** The view that the panel showed last. @type {import("./view_state.js").View | null} */
+let last = null;
 
 /** @param {string} id @returns {any} */
 export const element = (id) => document.getElementById(id);
@@ -13,6 +19,7 @@ export const element = (id) => document.getElementById(id);
 /**
  * @typedef {object} PanelActions
  * @property {(world: string) => void} chooseWorld
+ * @property {(fields: {prompt: string, negative: string, gsd: number, guidance: number, seed: string}) => void} choosePrompt
  * @property {(seed: string) => void} chooseSeed
  * @property {() => void} anotherSeed
  * @property {() => void} newPlanet
@@ -24,22 +31,39 @@ export const element = (id) => document.getElementById(id);
 
 /** @param {PanelActions} actions */
 export function bindPanel(actions) {
-  element("world-form").addEventListener("submit", (event) => event.preventDefault());
+  const submitPrompt = () => {
+    const seed = readSeed();
+    const fields = seed === null ? null : readPromptForm();
+    if (fields) actions.choosePrompt({ ...fields, seed });
+  };
+  element("world-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (isPromptChosen()) submitPrompt();
+  });
+  bindPromptForm(submitPrompt);
   for (const input of document.querySelectorAll("input[name=world]")) {
-    input.addEventListener("change", () => actions.chooseWorld(input.value));
+    input.addEventListener("change", () => {
+      // Without words there is no such world yet: the form asks for them, and the map stays as it is.
+      asking = input.value === "prompt" && last?.world !== "prompt";
+      updateWorldControls();
+      if (!asking && last?.world !== input.value) actions.chooseWorld(input.value);
+      if (asking) element("prompt").focus();
+    });
   }
   element("registered").addEventListener("change", (event) => {
     if (event.target.value) actions.chooseWorld(event.target.value);
   });
   element("seed").addEventListener("change", () => {
-    const seed = parseSeed(element("seed").value);
-    showSeedError(seed === null);
-    if (seed !== null) actions.chooseSeed(seed);
+    const seed = readSeed();
+    if (seed !== null && !asking) actions.chooseSeed(seed);
   });
   element("seed").addEventListener("keydown", (event) => {
-    if (event.key === "Enter") element("seed").dispatchEvent(new Event("change"));
+    if (event.key === "Enter" && !asking) element("seed").dispatchEvent(new Event("change"));
   });
-  element("dice").addEventListener("click", actions.anotherSeed);
+  element("dice").addEventListener("click", () => {
+    if (asking) element("seed").value = randomSeed();
+    else actions.anotherSeed();
+  });
   element("lock").addEventListener("click", toggleLock);
   element("new-planet").addEventListener("click", actions.newPlanet);
   for (const input of document.querySelectorAll("input[name=projection]")) {
@@ -80,22 +104,36 @@ export function bindPanel(actions) {
  * @param {import("./service.js").WorldDescription | null} registered description of a registered world
  */
 export function showView(view, registered) {
-  for (const input of document.querySelectorAll("input[name=world]")) input.checked = input.value === view.world;
+  const before = last;
+  last = view;
+  if (before === null || !isSameWorld(view, before)) asking = false;
+  for (const input of document.querySelectorAll("input[name=world]")) input.checked = input.value === (asking ? "prompt" : view.world);
   for (const input of document.querySelectorAll("input[name=projection]")) input.checked = input.value === view.projection;
+  if (registered) offerRegistered(offered, registered);
   element("registered").value = isNamedRoot(view.world) ? "" : view.world;
-  element("seed").value = registered?.seed ?? view.seed;
+  element("registered-about").textContent = registered ? aboutRegistered(registered) : "";
+  if (!asking) element("seed").value = registered?.seed ?? view.seed;
+  // Another seed leaves alone what is being typed.
+  if (view.world === "prompt" && (before === null || !isSameWorld({ ...view, seed: before.seed }, before))) showPromptForm(view);
   showSeedError(false);
   const root = registered?.root ?? view.world;
   element("summary").textContent = summaryOf(view, registered);
+  // A world by prompt has neither places that one could know nor a globe to look for some.
+  element("places").hidden = root === "prompt";
   element("place-list").hidden = root !== "earth";
   element("places-hint").textContent =
     root === "earth"
       ? "Real outlines, invented detail."
       : "Nobody has been here. Pick a kind of land and the map finds some by its colours.";
-  element("attribution").textContent = root === "earth" ? "Root: NASA Blue Marble (public domain)" : "Root: a generated planet";
-  seedIsFixed = !isNamedRoot(view.world);
-  updateSeedControls();
+  element("attribution").textContent = ATTRIBUTIONS[root] ?? "";
+  updateWorldControls();
 }
+
+const ATTRIBUTIONS = {
+  earth: "Root: NASA Blue Marble (public domain)",
+  planet: "Root: a generated planet",
+  prompt: "Root: generated from a prompt",
+};
 
 /**
  * @param {import("./view_state.js").View} view
@@ -103,15 +141,37 @@ export function showView(view, registered) {
  */
 export function summaryOf(view, registered) {
   if (registered) return `World ${registered.name}`;
+  if (view.world === "prompt") return `“${shorten(view.prompt, 60)}” · ${view.gsd} m/px · seed ${view.seed}`;
   return `${view.world === "earth" ? "Real Earth" : "Planet"} · seed ${view.seed}`;
 }
 
-/** Offer the registered worlds, where there are any. @param {import("./service.js").WorldDescription[]} worlds */
-export function offerRegistered(worlds) {
-  const registered = worlds.filter((world) => !isNamedRoot(world.name));
-  element("registered-field").hidden = registered.length === 0;
-  const options = registered.map((world) => new Option(`${world.name} (${world.root}, seed ${world.seed})`, world.name));
+/** Worlds that the server has listed. @type {import("./service.js").WorldDescription[]} */
+let offered = [];
+
+/**
+ * Offer the registered worlds, where there are any.
+ * @param {import("./service.js").WorldDescription[]} worlds
+ * @param {import("./service.js").WorldDescription | null} [shown] is offered even where the list does not hold it
+ */
+export function offerRegistered(worlds, shown = null) {
+  offered = worlds.filter((world) => !isNamedRoot(world.name));
+  if (shown && !offered.some((world) => world.name === shown.name)) offered.push(shown);
+  element("registered-field").hidden = offered.length === 0;
+  const options = offered.map((world) => new Option(registeredLabel(world), world.name));
   element("registered").replaceChildren(new Option("none chosen", ""), ...options);
+}
+
+/** What a registered world is, in words. @param {import("./service.js").WorldDescription} world */
+function aboutRegistered({ root, prompt, gsd }) {
+  if (root === "prompt") return `“${prompt}” · ${gsd} m/px`;
+  return `${root === "earth" ? "Real Earth" : "Planet"}${prompt ? ` · “${prompt}”` : ""}`;
+}
+
+/** @param {import("./service.js").WorldDescription} world */
+function registeredLabel({ name, root, seed, edits }) {
+  const count = edits?.length ?? 0;
+  const changes = count === 0 ? "" : `, ${count} ${count === 1 ? "edit" : "edits"}`;
+  return `${name} (${root}, seed ${seed}${changes})`;
 }
 
 export function isLocked() {
@@ -135,16 +195,60 @@ export function showHelp() {
   if (!element("help-dialog").open) element("help-dialog").showModal();
 }
 
-export function openPlaces() {
+export function unfold() {
   if (element("panel").classList.contains("folded")) toggleFold();
+}
+
+/** Leave the map free where the panel would cover it. */
+export function makeRoom() {
+  if (matchMedia("(max-width: 640px)").matches && !element("panel").classList.contains("folded")) toggleFold();
+}
+
+/** Ask for a world by prompt. */
+export function askForPrompt() {
+  unfold();
+  const choice = document.querySelector("input[name=world][value=prompt]");
+  if (!choice.checked) choice.click();
+  element("prompt").focus();
+}
+
+/** Open a section of the panel and put the focus on a control in it. @param {string} section @param {string} control */
+export function openSection(section, control) {
+  unfold();
+  element(section).open = true;
+  element(control).focus();
+}
+
+export function openPlaces() {
+  unfold();
   element("places").open = !element("places").open;
   if (element("places").open) element("places").querySelector("summary").focus();
 }
 
 export function focusSeed() {
-  if (element("panel").classList.contains("folded")) toggleFold();
+  unfold();
   element("seed").focus();
   element("seed").select();
+}
+
+function isPromptChosen() {
+  return document.querySelector("input[name=world]:checked")?.value === "prompt";
+}
+
+/** What is asked for follows from the kind of world that is chosen. */
+function updateWorldControls() {
+  element("prompt-fields").hidden = !isPromptChosen();
+  element("show-prompt").hidden = !isPromptChosen();
+  element("new-planet").hidden = isPromptChosen();
+  seedIsFixed = !asking && last !== null && !isNamedRoot(last.world);
+  updateSeedControls();
+}
+
+/** The seed that was typed; null where it is none, which is then said. */
+function readSeed() {
+  const seed = parseSeed(element("seed").value);
+  showSeedError(seed === null);
+  return seed;
 }
 
 function updateSeedControls() {

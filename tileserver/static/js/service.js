@@ -2,6 +2,8 @@
 
 export const ROOT_ZOOM = 4;
 export const DEEPEST_ZOOM = 18;
+// Zooms coarser than its root at which a world by prompt still has pixels.
+const PROMPT_MEANS = 4;
 
 /** A request that the service refused or could not be asked at all. */
 export class ServiceError extends Error {
@@ -39,10 +41,20 @@ export function serviceUrl(path) {
  * @param {AbortSignal} [signal]
  * @returns {Promise<Response>}
  */
-export async function get(path, signal) {
+export function get(path, signal) {
+  return request(path, { signal });
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} options
+ * @returns {Promise<Response>}
+ */
+async function request(path, options) {
+  const { signal } = options;
   let response;
   try {
-    response = await fetch(serviceUrl(path), { signal });
+    response = await fetch(serviceUrl(path), options);
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new ServiceError("The server does not answer", 0);
@@ -52,12 +64,32 @@ export async function get(path, signal) {
 }
 
 /**
- * @typedef {object} WorldDescription
- * @property {string} id
- * @property {string} name "earth", "planet" or the id
- * @property {"earth" | "planet"} root
+ * A change inside a polygon, as the service spells it; see docs/edits.md.
+ * @typedef {object} Edit
+ * @property {[number, number][]} polygon longitudes and latitudes
+ * @property {string} [action] "prompt" where it is absent
+ * @property {string} [prompt]
+ * @property {string} [seed] decimal digits
+ * @property {string | null} [valid_from] first day
+ * @property {string | null} [valid_until] first day on which it no longer holds
+ */
+
+/**
+ * What a world is: the value that its id is a hash of.
+ * @typedef {object} WorldValue
+ * @property {"earth" | "planet" | "prompt"} root
  * @property {string} seed decimal digits
- * @property {string} [version] of the server's pictures: with it in their address, browsers may keep them for ever
+ * @property {string} [prompt]
+ * @property {string} [negative]
+ * @property {number} [guidance]
+ * @property {number} [gsd]
+ * @property {Edit[]} [edits]
+ */
+
+/**
+ * @typedef {WorldValue & {id: string, name: string, minzoom?: number, version?: string}} WorldDescription
+ *   name: a built-in world's, or the id
+ *   version: of the server's pictures: with it in their address, browsers may keep them for ever
  */
 
 /** @returns {Promise<WorldDescription[]>} */
@@ -72,6 +104,86 @@ export async function listWorlds() {
  */
 export async function describeWorld(world, signal) {
   return readJson(await get(`worlds/${encodeURIComponent(world.world)}${queryOf(world)}`, signal));
+}
+
+/**
+ * Where a world by prompt is best begun to look at; other worlds are seen whole.
+ * @param {WorldAddress} world
+ * @param {AbortSignal} signal
+ * @returns {Promise<{longitude: number, latitude: number, zoom: number} | null>}
+ */
+export async function beginningOf(world, signal) {
+  const path = `worlds/${encodeURIComponent(world.world)}/WebMercatorQuad/tilejson.json${queryOf(world)}`;
+  const { center } = await readJson(await get(path, signal));
+  return center ? { longitude: center[0], latitude: center[1], zoom: center[2] } : null;
+}
+
+/**
+ * Make a world known under its id.
+ * @param {WorldValue} value
+ * @returns {Promise<WorldDescription>}
+ */
+export async function registerWorld(value) {
+  const headers = { "Content-Type": "application/json" };
+  return readJson(await request("worlds", { method: "POST", headers, body: writeJson(value) }));
+}
+
+/**
+ * What the zooms of a world are.
+ * @typedef {object} Zooms
+ * @property {number} least the coarsest at which it has tiles
+ * @property {number} root the finest that needs no cascade; its tiles stand in for finer ones
+ * @property {boolean} rootIsFree whether the root's tiles need no generation at all
+ */
+
+/** @param {WorldValue & {minzoom?: number}} description @returns {Zooms} */
+export function zoomsOf(description) {
+  const least = description.minzoom ?? 0;
+  return description.root === "prompt"
+    ? { least, root: least + PROMPT_MEANS, rootIsFree: false }
+    : { least, root: ROOT_ZOOM, rootIsFree: true };
+}
+
+/**
+ * @typedef {object} FoundPlace
+ * @property {number} longitude
+ * @property {number} latitude
+ * @property {number} zoom of the tile that was found
+ * @property {number} score
+ */
+
+/**
+ * Look for places by words. Each item tells how far the search has come and the best places until then.
+ * @param {WorldAddress} world
+ * @param {{q: string, west: number, south: number, east: number, north: number, zoom: number, count: number, limit: number}} search
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<{done: number, total: number, places: FoundPlace[]}>}
+ */
+export async function* findPlaces(world, search, signal) {
+  const query = queryOf(world, search);
+  const response = await get(`worlds/${encodeURIComponent(world.world)}/find${query}`, signal);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    let chunk;
+    try {
+      chunk = await reader.read();
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw new ServiceError("The connection broke", 0);
+    }
+    const lines = (rest + (chunk.value ?? "")).split("\n");
+    rest = lines.pop();
+    if (chunk.done) lines.push(rest);
+    for (const line of lines) {
+      if (line.trim() === "") continue;
+      const found = JSON.parse(line);
+      // A search that fails on the way cannot change its status any more.
+      if (typeof found.detail === "string") throw new ServiceError(found.detail, 500);
+      yield found;
+    }
+    if (chunk.done) return;
+  }
 }
 
 /**
@@ -91,11 +203,16 @@ export async function getActivity(signal) {
 }
 
 /**
- * How the service addresses a world.
+ * How the service addresses a world. What is absent, null or empty is not sent.
  * @typedef {object} WorldAddress
- * @property {string} world "earth", "planet" or the id of a registered world
- * @property {string | null} seed null: a registered world, which has its own
- * @property {string | null} version of the pictures; null: not known
+ * @property {string} world "earth", "planet", "prompt" or the id of a registered world
+ * @property {string | null} [seed] null: a registered world, which has its own
+ * @property {string} [prompt]
+ * @property {string} [negative]
+ * @property {number} [gsd]
+ * @property {number} [guidance]
+ * @property {string | null} [date] the day whose edits are shown
+ * @property {string | null} [version] of the pictures; null: not known
  */
 
 /**
@@ -114,18 +231,26 @@ export function previewPath(world) {
   return `worlds/${encodeURIComponent(world.world)}/preview.png${queryOf(world)}`;
 }
 
-/** @param {WorldAddress} world */
-function queryOf(world) {
+/** @param {WorldAddress} world @param {Record<string, string | number>} [more] */
+function queryOf(world, more = {}) {
+  const { seed, prompt, negative, gsd, guidance, date, version } = world;
   const query = new URLSearchParams();
-  if (world.seed !== null) query.set("seed", world.seed);
-  if (world.version !== null) query.set("v", world.version);
+  for (const [name, value] of Object.entries({ seed, prompt, negative, gsd, guidance, date, v: version, ...more })) {
+    if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
+  }
   return query.size > 0 ? `?${query}` : "";
 }
 
 /** @param {Response} response */
 async function readJson(response) {
-  // Seeds reach 2**63 and JavaScript's numbers lose digits above 2**53, so seeds are read as text.
+  // Seeds reach 2**63 and JavaScript's numbers lose digits above 2**53, so seeds are read as text. In a text that
+  // holds the same characters the quotation marks are escaped.
   return JSON.parse((await response.text()).replace(/"seed":\s*(\d+)/g, '"seed":"$1"'));
+}
+
+/** @param {WorldValue} value */
+function writeJson(value) {
+  return JSON.stringify(value).replace(/"seed":"(\d+)"/g, '"seed":$1');
 }
 
 /** @param {Response} response */

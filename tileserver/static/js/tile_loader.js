@@ -26,6 +26,8 @@ export class TileLoader extends EventTarget {
     this.running = 0;
     /** Milliseconds that a tile must stay wanted before it is asked for: in flight most never need to be made. */
     this.patience = 0;
+    /** Of the world that is shown. @type {import("./service.js").Zooms} */
+    this.zooms = { least: 0, root: ROOT_ZOOM, rootIsFree: true };
   }
 
   /** Make MapLibre load what `template` addresses through this loader. @param {typeof import("maplibre-gl")} maplibre */
@@ -92,8 +94,9 @@ export class TileLoader extends EventTarget {
         this.queue.push(job);
         this.next();
       };
-      // Tiles of the root need no generation and are what one sees in flight.
-      const timer = this.patience > 0 && job.zoom > ROOT_ZOOM ? setTimeout(enqueue, this.patience) : (enqueue(), 0);
+      // Tiles of a root that need no generation are what one sees in flight.
+      const free = this.zooms.rootIsFree && job.zoom <= this.zooms.root;
+      const timer = this.patience > 0 && !free ? setTimeout(enqueue, this.patience) : (enqueue(), 0);
       signal.addEventListener("abort", () => {
         clearTimeout(timer);
         const place = this.queue.indexOf(job);
@@ -105,7 +108,7 @@ export class TileLoader extends EventTarget {
 
   next() {
     while (this.running < PARALLEL && this.queue.length > 0) {
-      const root = this.queue.findIndex((job) => job.zoom <= ROOT_ZOOM);
+      const root = this.queue.findIndex((job) => job.zoom <= this.zooms.root);
       const [job] = this.queue.splice(Math.max(0, root), 1);
       this.running += 1;
       job.start();
