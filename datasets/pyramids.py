@@ -119,13 +119,13 @@ class CropSampler:
         """The bands that have anything to draw."""
         return tuple(self._bands)
 
-    def draw(self, number: int, count: int, band: int | Sequence[int] | None = None) -> Crops:
+    def draw(self, number: int, count: int, band: int | Sequence[int | None] | None = None) -> Crops:
         """Crops of draw `number`: the same for the same arguments, on any machine.
 
         Args:
             number: address of the draw.
             count: how many crops.
-            band: a band to draw from, or one for each crop; None follows BAND_SHARES.
+            band: a band to draw from, or one for each crop; None, in either place, follows BAND_SHARES.
         """
         wanted = [band] * count if band is None or isinstance(band, int) else list(band)
         random = np.random.Generator(np.random.Philox(key=[self._seed, number]))

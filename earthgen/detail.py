@@ -90,10 +90,14 @@ def join(parent: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
     return rearrange(parent[:, :, :, None, :, None] + deviation, "b c h i w j -> b c (h i) (w j)")
 
 
+def to_lightness_chroma(image: torch.Tensor) -> torch.Tensor:
+    """Rotate the colours of (b, 3, h, w): lightness, red minus blue, magenta minus green, each orthonormal."""
+    return torch.einsum("bchw,ac->bahw", image, _colour_axes().to(image))
+
+
 def smooth_detail(parent: torch.Tensor) -> torch.Tensor:
     """The detail (b, 45, h, w) of the bicubic up-sampling of a parent (b, 3, h, w); edges replicate."""
-    lightness_chroma = torch.einsum("bchw,ac->bahw", parent, _colour_axes().to(parent))
-    padded = F.pad(lightness_chroma, (2, 2, 2, 2), mode="replicate")
+    padded = F.pad(to_lightness_chroma(parent), (2, 2, 2, 2), mode="replicate")
     kernel = _smooth_kernel().to(parent).repeat(3, 1, 1, 1)
     return F.conv2d(padded, kernel, groups=3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,16 @@ from PIL import Image
 
 import training.adversarial
 import training.cascade
+import training.prompt
 from datasets.packs import PACKS, DatasetNotFoundError, Picture, imagery_folder, read_pack
 from datasets.pyramids import BAND_GSDS, CropSampler, Level, halved, picture_levels
 from earthgen.detail import split
+from earthgen.roots.prompt import PromptGenerator
 from earthgen.unet import ALIGNMENT
 from earthgen.weights import load_weights
 from tests.tiny import save_tiny_weights
 from training.augment import regrade, stored_parent
+from training.busyness import Busyness, busyness
 from training.checkpoint import load_checkpoint
 from training.export import main as export
 from training.pool import ChildPool
@@ -140,17 +144,70 @@ def test_ten_steps_are_five_stop_resume_five(tmp_path: Path, monkeypatch: pytest
     assert all(torch.allclose(shipped[name], value, rtol=1e-2, atol=1e-3) for name, value in parts["ema"].items())
 
 
+class LetterCounts:
+    """A text encoder for tests: how often each of 12 letters stands in the text, as a unit vector."""
+
+    id = "letter-counts"
+    width = 12
+
+    def encode(self, text: str) -> np.ndarray:
+        counts = np.array([1.0 + text.count(letter) for letter in "aeiouhnrstld"], dtype=np.float32)
+        return counts / np.linalg.norm(counts)
+
+    def encode_batch(self, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([self.encode(text) for text in texts])
+
+    def tokens(self, text: str) -> np.ndarray:
+        return self.encode(text)[None]
+
+
+def described_scenes(folder: Path, split: str) -> list[Level]:
+    """Scenes under names that have captions, the coarsest band and the one below it among them."""
+    pack = "s2_eurosat_10m"
+    sizes = [(10.0, 64), (153.0, 256), (611.0, 256), (2446.0, 256)]
+    return [
+        Level(pack, f"{pack}/Forest/{split}_{index}.jpg", gsd, scene(index, side))
+        for index, (gsd, side) in enumerate(sizes)
+    ]
+
+
+@pytest.mark.slow
+def test_the_prompt_roots_training_resumes_to_the_same_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "imagery").mkdir()
+    monkeypatch.setattr(training.prompt, "read_levels", described_scenes)
+    settings = training.prompt.Settings(batch=2, warm_up=2)
+
+    def run(out: str, images: int) -> None:
+        net = PromptGenerator(
+            channels=(8, 8, 8), blocks=(1, 1, 1, 1, 1), kernel=3, expansion=2, embedding=8, text_width=12
+        )
+        monkeypatch.setattr(training.prompt, "SHEET_PROMPTS", ("forest",))
+        training.prompt.train(tmp_path, tmp_path / out, 60.0, settings, 4, images, LetterCounts(), net)
+
+    torch.manual_seed(1)
+    run("whole", 8)
+    torch.manual_seed(1)
+    run("parts", 4)
+    run("parts", 8)
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    for kind in ("net", "ema", "heads", "match"):
+        assert all(torch.allclose(whole[kind][name], value, atol=1e-5) for name, value in parts[kind].items())
+    assert any(value.any() for name, value in parts["net"].items() if name.endswith("leave.weight"))
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [4, 8]
+
+
 @pytest.mark.slow
 def test_the_adversarial_tail_resumes_and_samples_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "imagery").mkdir()
-    monkeypatch.setattr(training.adversarial, "read_levels", scenes)
+    monkeypatch.setattr(training.adversarial, "read_levels", described_scenes)
     # Parents are drawn from the pool as soon as it holds one.
     monkeypatch.setattr(training.adversarial, "_POOL_BEGINS", 1)
     settings = training.adversarial.Settings(batch=2, warm_up=4, own_share=0.5)
     init = save_tiny_weights(tmp_path / "init")
 
     def run(out: str, images: int) -> None:
-        training.adversarial.train(tmp_path, init, tmp_path / out, 60.0, settings, 8, images)
+        training.adversarial.train(tmp_path, init, tmp_path / out, 60.0, settings, 8, images, LetterCounts())
 
     run("whole", 16)
     run("parts", 8)
@@ -159,22 +216,27 @@ def test_the_adversarial_tail_resumes_and_samples_in_one_step(tmp_path: Path, mo
     for kind in ("net", "ema", "patches", "heads"):
         assert all(torch.allclose(whole[kind][name], value, atol=1e-5) for name, value in parts[kind].items())
     assert torch.equal(whole["pool"]["pixels"], parts["pool"]["pixels"])
+    assert torch.allclose(whole["busy"]["known"]["fake"], parts["busy"]["known"]["fake"], atol=1e-4)
     assert tuple(parts["config"]["sigmas"]) == (settings.sigma, 0.0)
     start = load_weights(init).net.state_dict()
-    assert any(not torch.equal(start[name], value) for name, value in parts["net"].items())
+    assert any(not torch.equal(value, parts["net"][name]) for name, value in start.items())
+    # A network that had no text has learnt to listen.
+    assert "row_embedding.text.weight" not in start
+    assert parts["net"]["row_embedding.text.weight"].any()
+    last = json.loads((tmp_path / "parts" / "log.jsonl").read_text().splitlines()[-1])
+    assert "2446m" in last["descent"]
 
 
 def test_the_pool_gives_children_back_as_parents_of_the_next_band() -> None:
     random = torch.Generator().manual_seed(0)
     pool = ChildPool(bands=3, capacity=2, side=32)
     children = torch.rand(3, 3, 32, 32, generator=random) * 2 - 1
-    pool.add([2, 2, 0], children, torch.tensor([9.0, 9.0, 5.0]), torch.tensor([7, 8, 9]), random)
+    pool.add([2, 2, 0], children, torch.tensor([9.0, 9.0, 5.0]), [False] * 3, random)
     assert pool.bands(at_least=2) == [1]
     assert pool.bands(at_least=3) == []
     parents = pool.draw([1, 1], 8, random)
     assert parents.pixels.shape == (2, 3, 8, 8)
     assert parents.log2_gsd.tolist() == [7.0, 7.0]
-    assert set(parents.captions.tolist()) <= {7, 8}
     kept = ((children[:2] + 1) * 127.5).round() / 127.5 - 1
     places = [
         kept[which, :, row : row + 8, column : column + 8]
@@ -184,3 +246,36 @@ def test_the_pool_gives_children_back_as_parents_of_the_next_band() -> None:
         if row + 8 <= 32 and column + 8 <= 32
     ]
     assert all(any(torch.allclose(parent, place, atol=1e-5) for place in places) for parent in parents.pixels)
+
+
+def test_a_full_band_keeps_children_of_own_parents_only() -> None:
+    random = torch.Generator().manual_seed(0)
+    pool = ChildPool(bands=3, capacity=1, side=32)
+    grey = torch.zeros(1, 3, 32, 32)
+
+    def shade(band: int) -> float:
+        return float(pool.draw([band - 1], 8, random).pixels.mean())
+
+    for band in (1, 2):
+        pool.add([band], grey, torch.zeros(1), [False], random)
+        pool.add([band], grey + 0.5, torch.zeros(1), [False], random)
+    assert shade(1) == pytest.approx(0.0, abs=0.01)
+    assert shade(2) == pytest.approx(0.5, abs=0.01), "the root's children do have real parents"
+    pool.add([1], grey - 0.5, torch.zeros(1), [True], random)
+    assert shade(1) == pytest.approx(-0.5, abs=0.01)
+
+
+def test_a_faint_population_is_asked_to_be_busier_and_an_equal_one_to_stay() -> None:
+    random = torch.Generator().manual_seed(0)
+    strengths = torch.tensor([0.02, 0.1, 0.3, 0.5])[:, None, None, None]
+    real = torch.randn(4, 3, 32, 32, generator=random).clamp(-2, 2) * strengths
+    equal = torch.randn(4, 3, 32, 32, generator=random).clamp(-2, 2) * strengths
+    faint = (equal * 0.2).requires_grad_()
+    assert float(Busyness(1, 4, 4).distance(equal, real, [0] * 4)) < 0.1
+    distance = Busyness(1, 4, 4).distance(faint, real, [0] * 4)
+    assert float(distance.detach()) > 1.0
+    distance.backward()
+    assert faint.grad is not None
+    # A step down the gradient makes each picture busier, the calmest among them as well.
+    stepped = faint.detach() - 0.1 * faint.grad
+    assert bool((busyness(stepped).mean(dim=(1, 2)) > busyness(faint.detach()).mean(dim=(1, 2))).all())

@@ -6,35 +6,47 @@ The network that `training.cascade` made is run once, from noise at one level, a
 the sample (adversarial diffusion distillation, Sauer et al. 2023, without the distillation term). Two
 discriminators say what is missing: a patch discriminator that learns from nothing and watches the finest
 structure, and heads on frozen features of a picture classifier that know what roofs, fields and crowns
-are. A part of each batch has parents that the network made before (`training.pool`), because chains are
-what users see. No text is given yet: a network with a `text_width` is trained as if nothing were said.
+are. Most of each batch has parents that the network made before (`training.pool`), down to the depth of the
+product's chains, because chains are what users see; there the local strength of detail is held to that of real
+pictures (`training.busyness`), since nothing else would keep a chain from fading.
+
+Text is given to half of the examples. A real picture has its own caption; a child of the pool's parents has the
+caption of the real picture that it is compared with, so that it learns to become what is said.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
-from tqdm import tqdm
 
+from datasets.captions import CaptionBook
 from datasets.packs import imagery_folder
-from datasets.pyramids import BAND_GSDS, BAND_SHARES, Crops, CropSampler, read_levels
+from datasets.pyramids import BAND_GSDS, Crops, CropSampler, read_levels
+from earthgen.conditioning import TextEncoder, text_encoder
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
 from training.augment import regrade, stored_parent
-from training.checkpoint import load_checkpoint, network_config, save_checkpoint
+from training.busyness import Busyness
+from training.checkpoint import network_config
 from training.discriminator import FINEST_UNIT, PatchDiscriminator
 from training.ema import update_ema
 from training.pool import ChildPool
-from training.projected import FrozenFeatures, ProjectedDiscriminator, at_ordinary_contrast, feature_distance, hinge
-from training.sheets import draw_chain_sheet, draw_sheet
+from training.projected import (
+    FrozenFeatures,
+    ProjectedDiscriminator,
+    at_ordinary_contrast,
+    feature_distance,
+    hinge,
+    windowed,
+)
+from training.run import Run
+from training.sheets import draw_descent, draw_sheet
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ class Settings:
         batch: crops of 128 pixels a step.
         sigma: noise level of the one step.
         own_share: share of a batch whose parents come from the pool.
+        text_share: share of the examples that keep their text.
         small_share: share of steps that draw four times as many 64-pixel crops, all from real parents.
         generator_rate: Adam's learning rate.
         patch_rate: the same of the patch discriminator.
@@ -53,6 +66,7 @@ class Settings:
         patch_weight: weight of the patch discriminator's word.
         truth_weight: weight of the feature distance to the real child.
         mean_weight: weight of the L1 distance of 2x2 means to the real child.
+        busy_weight: weight of the distance of local strength of detail, in chains.
         cut_weight: weight of the L1 distance between a window and the same window cut off nearby.
         cut_every: steps between two lessons about cuts.
         pool: children kept a band.
@@ -62,19 +76,21 @@ class Settings:
 
     batch: int = 8
     sigma: float = 5.0
-    own_share: float = 0.4
-    small_share: float = 0.12
+    own_share: float = 0.625
+    text_share: float = 0.5
+    small_share: float = 0.1
     generator_rate: float = 4e-4
     patch_rate: float = 1e-3
     heads_rate: float = 5e-4
     warm_up: int = 800
     patch_weight: float = 0.35
-    truth_weight: float = 6.0
-    mean_weight: float = 1.0
+    truth_weight: float = 2.0
+    mean_weight: float = 0.3
+    busy_weight: float = 3.0
     cut_weight: float = 2.0
     cut_every: int = 4
     pool: int = 48
-    ema_half_life: int = 3_000
+    ema_half_life: int = 1_200
     seed: int = 2
 
 
@@ -86,6 +102,8 @@ _CUT = 12
 """Positions that a lesson about cuts takes away on one side; a multiple of ALIGNMENT."""
 _CUT_MARGIN = 8
 """Positions next to the cut that may differ: the margin that the engine throws away."""
+_POPULATION = 24
+"""Pictures of a band whose strength of detail is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +200,17 @@ def cut_distance(
     return (part(again, within) - part(state, inside)).abs().mean()
 
 
+def with_text(net: DetailDenoiser, width: int) -> DetailDenoiser:
+    """The network, or a copy of it that hears text vectors of that width and as yet heeds none."""
+    if net.config["text_width"] == width:
+        return net
+    hearing = DetailDenoiser.from_config({**network_config(net), "text_width": width})
+    missing, unexpected = hearing.load_state_dict(net.state_dict(), strict=False)
+    if unexpected or any(not name.startswith("row_embedding.text") for name in missing):
+        raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+    return hearing
+
+
 def train(
     data: Path | None,
     init: Path,
@@ -190,75 +219,74 @@ def train(
     settings: Settings,
     tick_images: int,
     images_limit: int | None = None,
+    encoder: TextEncoder | None = None,
 ) -> None:
-    """Run until the minutes are over or the images are seen; resume from `out` if it holds a checkpoint."""
+    """Run until the minutes are over or the images are seen; resume from `out` if it holds a checkpoint.
+
+    Args:
+        data: folder that holds imagery/; None takes $EARTHGEN_DATA.
+        init: weights folder to start from.
+        out: folder of the run.
+        minutes: when to stop.
+        settings: the run's numbers.
+        tick_images: images between two log lines, sheets and checkpoints.
+        images_limit: stop after so many images in all.
+        encoder: of texts; None takes the default one.
+    """
     folder = imagery_folder(data)
     train_levels, val_levels = read_levels(folder, "train"), read_levels(folder, "val")
     large = CropSampler(train_levels, SIDE, settings.seed)
     small = CropSampler(train_levels, SIDE // 2, settings.seed + 1, largest_side=SIDE)
     others = CropSampler(train_levels, SIDE, settings.seed + 2)
     held_out = CropSampler(val_levels, 64, 0)
-    held_out_large = CropSampler(val_levels, 256, 0)
+    held_out_large = CropSampler(val_levels, SIDE, 0)
+    encoder = encoder or text_encoder()
+    book = CaptionBook.build(train_levels, encoder, out / "captions")
+    vectors = torch.from_numpy(book.vectors)
 
-    checkpoint = out / "checkpoint.pt"
-    resumed: dict[str, Any] | None = load_checkpoint(checkpoint) if checkpoint.exists() else None
     torch.manual_seed(settings.seed)
-    net = DetailDenoiser.from_pretrained(init, torch_dtype=torch.float32)
+    net = with_text(DetailDenoiser.from_pretrained(init, torch_dtype=torch.float32), encoder.width)
     net.register_to_config(sigmas=(settings.sigma, 0.0))
     average = DetailDenoiser.from_config(net.config)
     average.load_state_dict(net.state_dict())
-    text_width: int = net.config["text_width"]
     generator = OneStep(net, settings.sigma).to(memory_format=torch.channels_last)
     features = FrozenFeatures().to(memory_format=torch.channels_last)
     patches = PatchDiscriminator(width=32).to(memory_format=torch.channels_last)
-    heads = ProjectedDiscriminator(text_width=text_width).to(memory_format=torch.channels_last)
+    heads = ProjectedDiscriminator(text_width=encoder.width).to(memory_format=torch.channels_last)
     pool = ChildPool(len(BAND_GSDS), settings.pool, SIDE)
+    busy = Busyness(len(BAND_GSDS), _POPULATION, (SIDE // 16) ** 2)
 
     rates = {"net": settings.generator_rate, "patches": settings.patch_rate, "heads": settings.heads_rate}
-    learning = {"net": net, "patches": patches, "heads": heads}
-    optimisers = {
-        name: torch.optim.AdamW(
-            [parameter for parameter in module.parameters() if parameter.requires_grad],
-            lr=rates[name],
-            betas=(0.5, 0.99),
-            weight_decay=0.0,
-            fused=True,
-        )
-        for name, module in learning.items()
-    }
-    step, images, seconds = 0, 0, 0.0
+    run = Run(out, {"net": net, "patches": patches, "heads": heads}, rates, (0.5, 0.99), average)
+    resumed = run.resume()
     if resumed is not None:
-        average.load_state_dict(resumed["ema"])
         pool.load_state_dict(resumed["pool"])
-        for name, module in learning.items():
-            module.load_state_dict(resumed[name])
-            optimisers[name].load_state_dict(resumed["optimisers"][name])
-            for group in optimisers[name].param_groups:
-                group["lr"] = rates[name]
-        step, images, seconds = resumed["step"], resumed["images"], resumed["seconds"]
+        busy.load_state_dict(resumed["busy"])
 
-    out.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    progress = tqdm(initial=images, unit="img", smoothing=0.05)
-    sums: dict[str, float] = defaultdict(float)
-    steps, next_tick = 0, images + tick_images
-    while True:
+    run.begin(minutes, tick_images, images_limit)
+    while not run.finished:
+        step = run.step
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
+        chance = np.random.Generator(np.random.Philox(key=[settings.seed, step]))
         is_small = float(torch.rand((), generator=random)) < settings.small_share
-        ready = [] if is_small else pool.bands(_POOL_BEGINS)
+        ready = [] if is_small else [band for band in pool.bands(_POOL_BEGINS) if band in others.bands]
         own = round(settings.batch * settings.own_share) if ready else 0
         paired = settings.batch * 4 if is_small else settings.batch - own
 
         # Reals: crops whose parents the network gets, then others of the bands of the pool's parents.
-        crops = (small if is_small else large).draw(step, paired)
+        # A chain begins with the coarsest band and can be no better than that: one crop is always of it.
+        sampler, coarsest = (small, None) if is_small else (large, large.bands[-1])
+        crops = sampler.draw(step, paired, [coarsest, *[None] * (paired - 1)])
         real = real_examples(crops, random)
-        parent, log2_gsd, captions = real.parent, real.log2_gsd, torch.full((paired,), -1)
-        bands = crops.bands
+        parent, log2_gsd, bands = real.parent, real.log2_gsd, crops.bands
+        captions = [book.draw(level, crop, chance) for level, crop in zip(crops.levels, crops.pixels, strict=True)]
         if own:
-            shares = torch.tensor([BAND_SHARES[band] for band in ready])
-            drawn = [ready[int(i)] for i in torch.multinomial(shares, own, replacement=True, generator=random)]
+            # All levels of a chain matter alike: what one of them loses, the next cannot know.
+            drawn = [ready[int(i)] for i in torch.randint(len(ready), (own,), generator=random)]
             parents = pool.draw(drawn, _PARENT_SIDE, random)
-            more = real_examples(others.draw(step, own, drawn), random)
+            other = others.draw(step, own, drawn)
+            captions += [book.draw(level, crop, chance) for level, crop in zip(other.levels, other.pixels, strict=True)]
+            more = real_examples(other, random)
             real = Examples(
                 torch.cat([real.child, more.child]),
                 torch.cat([real.parent, more.parent]),
@@ -266,39 +294,36 @@ def train(
             )
             parent = torch.cat([parent, parents.pixels])
             log2_gsd = torch.cat([log2_gsd, parents.log2_gsd])
-            captions = torch.cat([captions, parents.captions])
             bands = bands + drawn
-        said = torch.zeros(len(bands), text_width) if text_width else None
+        said = vectors[captions] * (torch.rand(len(bands), 1, generator=random) < settings.text_share)
 
         noise = torch.randn(len(bands), DETAIL_CHANNELS, *parent.shape[2:], generator=random)
         state = generator.state(noise, parent, log2_gsd, said)
         fake = Examples(stored(generator.picture(state, parent, log2_gsd)), parent, log2_gsd)
         if not is_small:
-            pool.add(bands, fake.child, log2_gsd, captions, random)
+            pool.add(bands, fake.child, log2_gsd, [index >= paired for index in range(len(bands))], random)
 
         # The discriminators learn.
         real_unit, fake_unit = unit_of(net, real), unit_of(net, fake)
         with torch.no_grad():
             real_features = features(at_ordinary_contrast(real.child, real.parent))
         fake_features = features(at_ordinary_contrast(fake.child, fake.parent))
+        real_seen, fake_seen = windowed(real_features, random), windowed(fake_features, random)
         heads_loss = hinge(
-            heads(real_features, real.log2_gsd, said), heads([f.detach() for f in fake_features], log2_gsd, said)
+            heads(real_seen, real.log2_gsd, said), heads([f.detach() for f in fake_seen], log2_gsd, said)
         )
         patch_loss = hinge(
             [patches(real.child, real.parent, real_unit, real.log2_gsd)],
             [patches(fake.child.detach(), fake.parent, fake_unit, log2_gsd)],
         )
         (heads_loss + patch_loss).backward()
-        for name in ("heads", "patches"):
-            optimisers[name].step()
-            optimisers[name].zero_grad(set_to_none=True)
-        sums["heads"] += float(heads_loss.detach())
-        sums["patches"] += float(patch_loss.detach())
+        run.learn("heads", "patches")
+        run.note(heads=heads_loss, patches=patch_loss)
 
-        if images >= settings.warm_up:
+        if run.images >= settings.warm_up:
             heads.requires_grad_(False)
             patches.requires_grad_(False)
-            fooling = torch.stack([-score.mean() for score in heads(fake_features, log2_gsd, said)]).mean()
+            fooling = torch.stack([-score.mean() for score in heads(fake_seen, log2_gsd, said)]).mean()
             patch_fooling = -patches(fake.child, fake.parent, fake_unit, log2_gsd).mean()
             truth = feature_distance([f[:paired] for f in fake_features], [f[:paired] for f in real_features])
             paired_fake = Examples(fake.child[:paired], parent[:paired], log2_gsd[:paired])
@@ -310,53 +335,31 @@ def train(
                 + settings.truth_weight * truth
                 + settings.mean_weight * means
             )
+            if own:
+                chained = [index for index, band in enumerate(bands) if index >= paired or band == coarsest]
+                busyness = busy.distance(fake.child[chained], real.child[chained], [bands[index] for index in chained])
+                loss = loss + settings.busy_weight * busyness
+                run.note(busy=busyness)
             if step % settings.cut_every == 0 and not is_small:
                 cut = cut_distance(generator, noise, fake, state, said, step // settings.cut_every % 4)
                 loss = loss + settings.cut_weight * cut
-                sums["cut"] += float(cut.detach()) * settings.cut_every
+                run.note(cut=cut * settings.cut_every)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimisers["net"].step()
-            optimisers["net"].zero_grad(set_to_none=True)
+            run.learn("net")
             heads.requires_grad_(True)
             heads.mixers.requires_grad_(False)
             patches.requires_grad_(True)
-            update_ema(average, net, settings.batch, images, settings.ema_half_life)
-            for name, value in (
-                ("fooling", fooling),
-                ("patch_fooling", patch_fooling),
-                ("truth", truth),
-                ("means", means),
-            ):
-                sums[name] += float(value.detach())
+            update_ema(average, net, settings.batch, run.images, settings.ema_half_life)
+            run.note(fooling=fooling, patch_fooling=patch_fooling, truth=truth, means=means)
 
-        step, images, steps = step + 1, images + settings.batch, steps + 1
-        progress.update(settings.batch)
-
-        finished = time.monotonic() - begun > 60 * minutes or images >= (images_limit or images + 1)
-        if images >= next_tick or finished:
-            now = seconds + time.monotonic() - begun
-            line: dict[str, float] = {"images": images, "hours": round(now / 3600, 3)}
-            line |= {name: round(value / steps, 4) for name, value in sums.items()}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            saved = {
-                "ema": average.state_dict(),
-                "pool": pool.state_dict(),
-                "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
-                "config": network_config(net),
-                "settings": asdict(settings),
-                "step": step,
-                "images": images,
-                "seconds": now,
-            }
-            save_checkpoint(checkpoint, saved | {name: module.state_dict() for name, module in learning.items()})
-            draw_sheet(average, held_out, out / "sheets" / f"{images:08d}.jpg")
-            draw_chain_sheet(average, held_out_large, out / "sheets" / f"{images:08d}-chain.jpg")
-            progress.write(json.dumps(line))
-            sums, steps, next_tick = defaultdict(float), 0, images + tick_images
-        if finished:
-            return
+        run.advance(settings.batch)
+        if run.tick_due:
+            sheet = out / "sheets" / f"{run.images:08d}.jpg"
+            draw_sheet(average, held_out, sheet)
+            descent = draw_descent(average, held_out_large, sheet.with_stem(f"{sheet.stem}-descent"))
+            state_of = {"pool": pool.state_dict(), "busy": busy.state_dict()}
+            run.tick(network_config(net), asdict(settings), {"descent": descent}, state_of)
 
 
 def main(

@@ -19,11 +19,10 @@ from earthgen.unet import ALIGNMENT
 
 @dataclass(frozen=True, slots=True)
 class Parents:
-    """Generated parents: pixels (n, 3, side, side) in [-1, 1], log2 of the children's GSD (n,), captions (n,)."""
+    """Generated parents: pixels (n, 3, side, side) in [-1, 1] and log2 of the children's GSD (n,)."""
 
     pixels: torch.Tensor
     log2_gsd: torch.Tensor
-    captions: torch.Tensor
 
 
 class ChildPool:
@@ -38,7 +37,6 @@ class ChildPool:
     def __init__(self, bands: int, capacity: int, side: int) -> None:
         self._pixels = torch.zeros(bands, capacity, 3, side, side, dtype=torch.uint8)
         self._log2_gsd = torch.zeros(bands, capacity)
-        self._captions = torch.full((bands, capacity), -1, dtype=torch.int64)
         self._filled = [0] * bands
 
     def bands(self, at_least: int) -> list[int]:
@@ -50,46 +48,48 @@ class ChildPool:
         bands: list[int],
         children: torch.Tensor,
         log2_gsd: torch.Tensor,
-        captions: torch.Tensor,
+        deep: list[bool],
         random: torch.Generator,
     ) -> None:
-        """Keep children (n, 3, side, side) in [-1, 1] of the bands given, one each; band 0 is not kept."""
+        """Keep children (n, 3, side, side) in [-1, 1] of the bands given, one each; band 0 is not kept.
+
+        Those that are not `deep`, whose parents are real, are kept only in the coarsest band and where a band is not
+        full yet: a product's chain has no real parent below its root, and the pool's should not have one either.
+        """
         pixels = ((children.detach().clamp(-1, 1) + 1) * 127.5).round().byte()
         capacity = self._pixels.shape[1]
         for index, band in enumerate(bands):
-            if band == 0:
+            full = self._filled[band] == capacity
+            if band == 0 or (full and not deep[index] and band < len(self._filled) - 1):
                 continue
-            if self._filled[band] < capacity:
+            if not full:
                 place = self._filled[band]
                 self._filled[band] += 1
             else:
                 place = int(torch.randint(capacity, (), generator=random))
             self._pixels[band, place] = pixels[index]
             self._log2_gsd[band, place] = log2_gsd[index]
-            self._captions[band, place] = captions[index]
 
     def draw(self, bands: list[int], side: int, random: torch.Generator) -> Parents:
         """Parents for children of the bands given: random aligned crops of kept pictures, one a band."""
         steps = (self._pixels.shape[-1] - side) // ALIGNMENT + 1
-        pixels, log2_gsd, captions = [], [], []
+        pixels, log2_gsd = [], []
         for band in bands:
             place = int(torch.randint(self._filled[band + 1], (), generator=random))
             row, column = (int(x) * ALIGNMENT for x in torch.randint(steps, (2,), generator=random))
             pixels.append(self._pixels[band + 1, place, :, row : row + side, column : column + side])
             log2_gsd.append(self._log2_gsd[band + 1, place] - 2)
-            captions.append(self._captions[band + 1, place])
-        return Parents(torch.stack(pixels).float() / 127.5 - 1, torch.stack(log2_gsd), torch.stack(captions))
+        return Parents(torch.stack(pixels).float() / 127.5 - 1, torch.stack(log2_gsd))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything in it, for a checkpoint."""
         return {
             "pixels": self._pixels,
             "log2_gsd": self._log2_gsd,
-            "captions": self._captions,
             "filled": self._filled,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take the state of a checkpoint."""
         self._pixels, self._log2_gsd = state["pixels"], state["log2_gsd"]
-        self._captions, self._filled = state["captions"], list(state["filled"])
+        self._filled = list(state["filled"])

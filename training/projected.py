@@ -22,8 +22,10 @@ _TAPS = (0, 2, 4, 10)
 """Blocks of EfficientNet-Lite0 whose output is used: strides 2, 4, 8 and 16."""
 TAP_CHANNELS = (16, 24, 40, 112)
 _CONTRAST = 0.45
-"""Standard deviation, in [-1, 1] units, that a parent's picture is brought to before it is looked at."""
+"""Standard deviation, in [-1, 1] units, that a picture of ordinary contrast is brought to before it is looked at."""
 _FAINTEST = 0.06
+_ORDINARY = 0.2
+"""Standard deviation of an ordinary parent."""
 _GAIN = 1.5
 
 
@@ -60,10 +62,14 @@ class FrozenFeatures(nn.Module):
 
 
 def at_ordinary_contrast(image: torch.Tensor, parent: torch.Tensor) -> torch.Tensor:
-    """An image (b, 3, 4h, 4w) with its parent's (b, 3, h, w) tone taken out and its parent's contrast made ordinary."""
+    """An image (b, 3, 4h, 4w) with its parent's (b, 3, h, w) tone taken out and its contrast half way to ordinary.
+
+    Half way, because faint structure should be seen, and faintness as well: a chain that fades away must look false.
+    """
     mean = parent.mean(dim=(2, 3), keepdim=True)
     spread = parent.std(dim=(1, 2, 3), keepdim=True)
-    return ((image - mean) * (_CONTRAST / (spread + _FAINTEST))).clamp(-2, 2)
+    divisor = ((spread + _FAINTEST) * (_ORDINARY + _FAINTEST)).sqrt()
+    return ((image - mean) * (_CONTRAST / divisor)).clamp(-2, 2)
 
 
 class ProjectedDiscriminator(nn.Module):
@@ -109,6 +115,13 @@ class ProjectedDiscriminator(nn.Module):
             projection = (words(told)[:, :, None, None] * h).mean(dim=1, keepdim=True)
             scores.append(_GAIN * score(h) + projection)
         return scores
+
+
+def windowed(features: list[torch.Tensor], random: torch.Generator) -> list[torch.Tensor]:
+    """The features with only a random quarter of the finest: half of the heads' work is there, for little more news."""
+    side = features[0].shape[-1] // 2
+    row, column = (int(x) for x in torch.randint(side + 1, (2,), generator=random))
+    return [features[0][:, :, row : row + side, column : column + side], *features[1:]]
 
 
 def feature_distance(fake: list[torch.Tensor], real: list[torch.Tensor]) -> torch.Tensor:

@@ -12,19 +12,15 @@ Fields are generated larger than they are judged: the network must not learn wha
 
 from __future__ import annotations
 
-import json
-import time
-from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
 from torch import nn
-from tqdm import tqdm
 
 from datasets.captions import CaptionBook
 from datasets.packs import imagery_folder
@@ -33,9 +29,10 @@ from earthgen.conditioning import TextEncoder, text_encoder
 from earthgen.detail import split, to_unit
 from earthgen.roots.prompt import UNKNOWN_LOG2_GSD, PromptGenerator, layered_noise
 from training.augment import regrade
-from training.checkpoint import load_checkpoint, network_config, save_checkpoint
+from training.checkpoint import load_checkpoint, network_config
 from training.ema import update_ema
 from training.projected import TAP_CHANNELS, FrozenFeatures, ProjectedDiscriminator, hinge
+from training.run import Run
 from training.sheets import save_rows, to_bytes
 
 SHEET_PROMPTS = (
@@ -176,49 +173,26 @@ def train(
     vectors = torch.from_numpy(book.vectors)
     sheet_text = torch.from_numpy(np.stack([encoder.encode(prompt) for prompt in SHEET_PROMPTS]))
 
-    checkpoint = out / "checkpoint.pt"
-    resumed: dict[str, Any] | None = load_checkpoint(checkpoint) if checkpoint.exists() else None
     torch.manual_seed(settings.seed)
-    if resumed is not None:
-        net = PromptGenerator.from_config(resumed["config"])
+    path = out / "checkpoint.pt"
+    if path.exists():
+        net = PromptGenerator.from_config(load_checkpoint(path)["config"])
     elif net is None:
         net = PromptGenerator(detail_std=measure_detail(sampler), text_width=encoder.width)
-    assert net is not None
     average = PromptGenerator.from_config(net.config)
     average.load_state_dict(net.state_dict())
     nn.Module.to(net, memory_format=torch.channels_last)
     features = FrozenFeatures().to(memory_format=torch.channels_last)
-    learning: dict[str, nn.Module] = {
-        "net": net,
-        "heads": ProjectedDiscriminator(text_width=encoder.width).to(memory_format=torch.channels_last),
-        "match": MatchHead(encoder.width),
-    }
+    heads = ProjectedDiscriminator(text_width=encoder.width).to(memory_format=torch.channels_last)
+    match = MatchHead(encoder.width)
     rates = {"net": settings.generator_rate, "heads": settings.heads_rate, "match": settings.heads_rate}
-    optimisers = {
-        name: torch.optim.AdamW(
-            [parameter for parameter in module.parameters() if parameter.requires_grad],
-            lr=rates[name],
-            betas=(0.0, 0.99),
-            weight_decay=0.0,
-            fused=True,
-        )
-        for name, module in learning.items()
-    }
-    step, images, seconds = 0, 0, 0.0
-    if resumed is not None:
-        average.load_state_dict(resumed["ema"])
-        for name, module in learning.items():
-            module.load_state_dict(resumed[name])
-            optimisers[name].load_state_dict(resumed["optimisers"][name])
-        step, images, seconds = resumed["step"], resumed["images"], resumed["seconds"]
-    heads, match = learning["heads"], learning["match"]
+    run = Run(out, {"net": net, "heads": heads, "match": match}, rates, (0.0, 0.99), average)
+    run.resume()
 
-    begun = time.monotonic()
-    progress = tqdm(initial=images, unit="img", smoothing=0.05)
-    sums: dict[str, float] = defaultdict(float)
-    steps, next_tick = 0, images + tick_images
+    run.begin(minutes, tick_images, images_limit)
     middle = slice(4 * _EDGE, 4 * _EDGE + _SIDE)
-    while True:
+    while not run.finished:
+        step = run.step
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         chance = np.random.Generator(np.random.Philox(key=[settings.seed, step]))
         crops = sampler.draw(step, settings.batch)
@@ -243,13 +217,10 @@ def train(
         )
         real_match = match_loss(match(real_features, told_gsd), text)
         (heads_loss + real_match).backward()
-        for name in ("heads", "match"):
-            optimisers[name].step()
-            optimisers[name].zero_grad(set_to_none=True)
-        sums["heads"] += float(heads_loss.detach())
-        sums["real_match"] += float(real_match.detach())
+        run.learn("heads", "match")
+        run.note(heads=heads_loss, real_match=real_match)
 
-        if images >= settings.warm_up:
+        if run.images >= settings.warm_up:
             fooling = torch.stack([-score.mean() for score in heads(fake_features, told_gsd, text)]).mean()
             fake_match = match_loss(match(fake_features, told_gsd), text)
             loss = fooling + settings.match_weight * fake_match
@@ -258,41 +229,18 @@ def train(
                 again = net.forward(part, told_gsd[:, None].expand(-1, _POSITIONS), text)
                 cut = (again[:, :, :, _CUT:] - coefficients[:, :, :, 2 * _CUT :]).abs().mean()
                 loss = loss + settings.cut_weight * cut
-                sums["cut"] += float(cut.detach()) * settings.cut_every
+                run.note(cut=cut * settings.cut_every)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimisers["net"].step()
-            for optimiser in optimisers.values():
-                optimiser.zero_grad(set_to_none=True)
-            update_ema(average, net, settings.batch, images, settings.ema_half_life)
-            sums["fooling"] += float(fooling.detach())
-            sums["fake_match"] += float(fake_match.detach())
+            run.learn("net")
+            run.forget()
+            update_ema(average, net, settings.batch, run.images, settings.ema_half_life)
+            run.note(fooling=fooling, fake_match=fake_match)
 
-        step, images, steps = step + 1, images + settings.batch, steps + 1
-        progress.update(settings.batch)
-
-        finished = time.monotonic() - begun > 60 * minutes or images >= (images_limit or images + 1)
-        if images >= next_tick or finished:
-            now = seconds + time.monotonic() - begun
-            line: dict[str, float] = {"images": images, "hours": round(now / 3600, 3)}
-            line |= {name: round(value / steps, 4) for name, value in sums.items()}
-            with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            saved = {
-                "ema": average.state_dict(),
-                "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
-                "config": network_config(net),
-                "settings": asdict(settings),
-                "step": step,
-                "images": images,
-                "seconds": now,
-            }
-            save_checkpoint(checkpoint, saved | {name: module.state_dict() for name, module in learning.items()})
-            draw_sheet(average, sheet_text, out / "sheets" / f"{images:08d}.jpg")
-            progress.write(json.dumps(line))
-            sums, steps, next_tick = defaultdict(float), 0, images + tick_images
-        if finished:
-            return
+        run.advance(settings.batch)
+        if run.tick_due:
+            draw_sheet(average, sheet_text, out / "sheets" / f"{run.images:08d}.jpg")
+            run.tick(network_config(net), asdict(settings), {}, {})
 
 
 @torch.no_grad()

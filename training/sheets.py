@@ -10,11 +10,17 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from datasets.pyramids import CropSampler
+from datasets.pyramids import BAND_GSDS, CropSampler
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
+from earthgen.pyramid import SCALE
 from earthgen.sampler import dpm_solver_2m
+from earthgen.unet import ALIGNMENT
 from training.augment import stored_parent
+from training.busyness import busyness
+
+_DESCENTS = 6
+"""Chains on a sheet."""
 
 
 @torch.no_grad()
@@ -64,23 +70,38 @@ def draw_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> None:
     save_rows(rows, path, enlargement=2)
 
 
-def draw_chain_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> None:
-    """One row a band: real grandparent, two levels of the network's own output, and the real picture."""
+def draw_descent(net: DetailDenoiser, sampler: CropSampler, path: Path) -> dict[str, float]:
+    """Chains down from real parents of the coarsest band, a row each, a column a level: what the product's users see.
+
+    Each level's parents are the middle of the children above it.
+
+    Args:
+        net: the network.
+        sampler: of crops of the coarsest band, 128 pixels.
+        path: of the sheet.
+
+    Returns:
+        For each band from the coarsest on, the mean over the chains of the logarithm of local lightness detail less
+        that of real crops of the band: below 0 the chain is calmer than the Earth.
+    """
     random = torch.Generator().manual_seed(0)
-    rows = []
-    for band in sampler.bands:
-        crops = sampler.draw(1, 2, band)
-        real = to_unit(crops.pixels)
-        grandparent = stored_parent(stored_parent(real))
-        gsd = torch.from_numpy(crops.gsd)
-        parent = generate_children(net, grandparent, 4 * gsd, random)
-        panels = [
-            F.interpolate(grandparent, scale_factor=16, mode="bicubic").clamp(-1, 1),
-            generate_children(net, parent, gsd, random),
-            real,
-        ]
-        rows.append(_row([to_bytes(panel) for panel in panels]))
-    save_rows(rows, path, enlargement=1)
+    bands = sorted(sampler.bands, reverse=True)
+    crops = sampler.draw(1, _DESCENTS, bands[0])
+    child, gsd = to_unit(crops.pixels), torch.from_numpy(crops.gsd)
+    parent = stored_parent(child)
+    columns, ratios = [child], {}
+    for band in bands:
+        child = generate_children(net, parent, gsd, random)
+        columns.append(child)
+        real = busyness(to_unit(sampler.draw(2, 16, band).pixels))
+        ratios[f"{BAND_GSDS[band]:g}m"] = round(float(busyness(child)[:, 0].mean() - real[:, 0].mean()), 3)
+        side = parent.shape[-1]
+        start = (child.shape[-1] - side) // 2 // ALIGNMENT * ALIGNMENT
+        parent, gsd = child[:, :, start : start + side, start : start + side], gsd / SCALE
+    save_rows(
+        [_row([to_bytes(column[index : index + 1]) for column in columns]) for index in range(_DESCENTS)], path, 2
+    )
+    return ratios
 
 
 def _row(panels: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
