@@ -7,6 +7,10 @@ their credits. Packs under `labels/restricted/` are not read here: their imagery
 Legends differ, so a label of a band of classes is a set: bit k of the target says that class k (in the order of the
 band's legend) may be there, and 0 says that nothing is known. "Vegetation" of one pack is {trees, low vegetation}.
 
+Four of the packs are of few places. So that land cover is learnt in more tones than theirs, `read_described` adds the
+imagery packs with the weak labels that the captions rest on: what a block of pixels looks like, as far as whoever
+described the picture has a word for it.
+
 Any other set of pairs can be read as a folder: see `read_pairs`.
 """
 
@@ -24,14 +28,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from datasets.packs import DatasetNotFoundError
-from datasets.pyramids import halved
+from datasets.captions import measure
+from datasets.packs import PACKS, DatasetNotFoundError, read_pack
+from datasets.pyramids import halved, picture_levels
+from datasets.scenes import Cover, scene_of
 from earthgen.bands import BANDS, BUILDINGS, LAND_COVER
 
 Split = Literal["train", "val"]
 Bytes = npt.NDArray[np.uint8]
 
 _SMALLEST_SIDE = 64
+_BLOCK = 32
+"""Pixels along a side of the blocks that are described as one."""
+_DESCRIBED_SIDE = 256
+_DESCRIBED_CROPS = 12
+"""Most crops of one picture at one resolution."""
 _DISPLAY = (30.0, 200.0)
 """Grey levels to which the 2nd and 98th percentile of a raw Landsat band are stretched."""
 
@@ -153,6 +164,52 @@ def read_pairs(folder: Path, band: str, split: Split) -> Iterator[Labelled]:
             if codes:
                 target = _sets(target, {code: {bit} for code, bit in codes.items()})
             yield Labelled(folder.name, row["name"], float(row["gsd"]), image, target)
+
+
+def read_described(data: Path, coarsest: float) -> Iterator[Labelled]:
+    """Crops of the imagery packs with weak land cover: one set of classes for each block of 32 pixels.
+
+    A block counts if nearly all of it looks like one cover, and the picture's scene has words for that cover.
+
+    Args:
+        data: folder that holds `imagery/`.
+        coarsest: metres per pixel up to which pictures are read, from 0.5 on.
+    """
+    sets: dict[Cover, Sequence[str]] = {
+        "water": ("water",),
+        "forest": ("trees",),
+        "grass": ("low vegetation",),
+        "bare": ("bare ground",),
+        "built": ("road", "building", "other paved"),
+    }
+    bits = {cover: sum(1 << _index(name) for name in names) for cover, names in sets.items()}
+    for pack in PACKS:
+        for picture in read_pack(data / "imagery", pack, "train"):
+            for level in picture_levels(picture):
+                if not 0.5 <= level.gsd <= coarsest or min(level.pixels.shape[:2]) < 2 * _SMALLEST_SIDE:
+                    continue
+                scene = scene_of(level.pack, level.name, level.gsd)
+                for number, crop in enumerate(_spread_crops(level.pixels)):
+                    rows, columns = crop.shape[0] // _BLOCK, crop.shape[1] // _BLOCK
+                    blocks = np.zeros((rows, columns), dtype=np.uint8)
+                    for row, column in np.ndindex(rows, columns):
+                        top, left = row * _BLOCK, column * _BLOCK
+                        cover = measure(crop[top : top + _BLOCK, left : left + _BLOCK]).cover(scene)
+                        blocks[row, column] = bits.get(cover, 0)
+                    if blocks.any():
+                        target = blocks.repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)
+                        image = crop[: target.shape[0], : target.shape[1]]
+                        yield Labelled("described", f"{level.name}-{level.gsd:g}-{number}", level.gsd, image, target)
+
+
+def _spread_crops(pixels: Bytes) -> Iterator[Bytes]:
+    """At most a dozen crops of a picture, spread over it."""
+    side = _DESCRIBED_SIDE
+    rows, columns = max(1, pixels.shape[0] // side), max(1, pixels.shape[1] // side)
+    every = -(-rows * columns // _DESCRIBED_CROPS)
+    for cell in range(0, rows * columns, every):
+        top, left = cell // columns * side, cell % columns * side
+        yield pixels[top : top + side, left : left + side]
 
 
 def coarser(item: Labelled, band: str, coarsest: float) -> list[Labelled]:

@@ -17,11 +17,12 @@ from datasets.packs import DatasetNotFoundError
 from earthgen.bandnet import load_band_net
 from earthgen.bands import BANDS, BandView
 from tests.stand_in import CoordinateEngine
+from tests.tiny import tiny_net
 from tests.tiny_bands import tiny_band_net
 from training.bands import PairSampler, Settings, band_loss, data_folder, set_weights, train
 from training.checkpoint import load_checkpoint
 
-RED_IS_BRIGHT = Settings(batch=2, learning_rate=1e-2, warm_up=2, graded_share=0.0, blurred_share=0.0, ema_half_life=8)
+RED_IS_BRIGHT = Settings(batch=2, learning_rate=1e-2, warm_up=2, graded_share=0.0, remade_share=0.0, ema_half_life=8)
 
 
 def write_pairs(folder: Path, sides: tuple[int, ...] = (160, 128, 64)) -> Path:
@@ -49,7 +50,7 @@ def run(pairs: Path, out: Path, images: int) -> None:
     def read(split: Split) -> list[Labelled]:
         return list(read_pairs(pairs, "sar", split))
 
-    train(BANDS["sar"], read, out, 60.0, RED_IS_BRIGHT, 8, images, net=tiny_band_net("sar"))
+    train(BANDS["sar"], read, out, 60.0, RED_IS_BRIGHT, 8, images, net=tiny_band_net("sar"), cascade=tiny_net())
 
 
 def test_a_band_is_learnt_from_ones_own_pairs_and_shown(pairs: Path, tmp_path: Path) -> None:

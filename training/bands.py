@@ -20,6 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -31,13 +32,16 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.labelled import Labelled, Split, coarser, read_labelled, read_pairs
+from datasets.labelled import Labelled, Split, coarser, read_described, read_labelled, read_pairs
 from datasets.packs import DatasetNotFoundError
 from earthgen.bandnet import BandNet
 from earthgen.bands import Band, band_of
-from earthgen.detail import to_unit
+from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
+from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
 from earthgen.pyramid import ground_sampling_distance
-from training.augment import regrade
+from earthgen.sampler import dpm_solver_2m
+from earthgen.weights import load_weights
+from training.augment import regrade, stored_parent
 from training.checkpoint import load_checkpoint, network_config, save_checkpoint
 from training.ema import update_ema
 
@@ -56,7 +60,9 @@ class Settings:
         warm_up: images until the learning rate is reached.
         decay_after: images after which it falls with the square root of progress.
         graded_share: share of the crops whose tones are varied; generated tones are not those of the packs.
-        blurred_share: share of the steps whose crops lose detail; generated pictures have less than real ones.
+        haze: the most that a veil may cover of a crop with varied tones.
+        remade_share: share of the steps whose crops are made again from their 4x4 means by the cascade, so that the
+            network sees what it will have to read.
         ema_half_life: images.
         seed: of crops and initial weights.
     """
@@ -66,8 +72,9 @@ class Settings:
     learning_rate: float = 2e-3
     warm_up: int = 200
     decay_after: int = 2_000
-    graded_share: float = 0.5
-    blurred_share: float = 0.25
+    graded_share: float = 0.3
+    haze: float = 0.1
+    remade_share: float = 0.4
     ema_half_life: int = 600
     seed: int = 1
 
@@ -128,15 +135,29 @@ class PairSampler:
         return Batch(to_unit(images), log2_gsd, torch.from_numpy(targets))
 
 
-def augmented(batch: Batch, settings: Settings, random: torch.Generator) -> Batch:
-    """The batch with other tones and less detail, in a share of the cases; targets stay."""
+def augmented(batch: Batch, cascade: DetailDenoiser, settings: Settings, random: torch.Generator) -> Batch:
+    """The batch with other tones, or with detail of the cascade's making, in a share of the cases; targets stay."""
     colours = batch.colours
     chosen = torch.rand(len(colours), 1, 1, 1, generator=random) < settings.graded_share
-    colours = torch.where(chosen, regrade(colours, random), colours)
-    if float(torch.rand((), generator=random)) < settings.blurred_share:
-        small = F.avg_pool2d(colours, 2)
-        colours = F.interpolate(small, size=colours.shape[2:], mode="bicubic", align_corners=False).clamp(-1, 1)
+    colours = torch.where(chosen, regrade(colours, random, settings.haze), colours)
+    if float(torch.rand((), generator=random)) < settings.remade_share:
+        colours = remade(colours, batch.log2_gsd, cascade, random)
     return Batch(colours, batch.log2_gsd, batch.target)
+
+
+@torch.no_grad()
+def remade(
+    colours: torch.Tensor, log2_gsd: torch.Tensor, cascade: DetailDenoiser, random: torch.Generator
+) -> torch.Tensor:
+    """Pictures (b, 3, h, w) in [-1, 1], made again from their 4x4 means; log2 metres per pixel are (b, h)."""
+    parent = stored_parent(colours)
+    rows = F.avg_pool1d(log2_gsd[:, None], 4)[:, 0]
+    condition = Condition(parent, rows, torch.zeros(len(parent)))
+    noise = torch.randn(len(parent), DETAIL_CHANNELS, *parent.shape[2:], generator=random)
+    model = Preconditioned(cascade)
+    state = dpm_solver_2m(lambda x, sigma: model(x, sigma, condition), noise, tuple(cascade.config["sigmas"]))
+    detail = state * cascade.detail_scale(parent, rows) + smooth_detail(parent)
+    return ((join(parent, detail).clamp(-1, 1) + 1) * 127.5).round() / 127.5 - 1
 
 
 def band_loss(out: torch.Tensor, target: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
@@ -213,6 +234,7 @@ def train(
     tick_images: int,
     images_limit: int | None = None,
     net: BandNet | None = None,
+    cascade: DetailDenoiser | None = None,
 ) -> None:
     """Run until the minutes are over or the images are seen; resume from `out` if it holds a checkpoint.
 
@@ -225,6 +247,7 @@ def train(
         tick_images: images between two log lines.
         images_limit: stop after so many images in all.
         net: to start from; None makes the usual one.
+        cascade: makes crops again; None takes the shipped one.
     """
     coarsest = 1.5 * ground_sampling_distance(band.min_zoom, 0.0)
     levels = {
@@ -242,6 +265,7 @@ def train(
     ]
     weights = set_weights(levels["train"], band)
 
+    cascade = (cascade or load_weights().net).eval().requires_grad_(False)
     torch.manual_seed(settings.seed)
     net = net or BandNet(band=band.name, codes=tuple(item.code for item in band.classes))
     average = BandNet.from_config(net.config)
@@ -266,7 +290,7 @@ def train(
         random = torch.Generator().manual_seed(settings.seed * 1_000_003 + step)
         use_small = bool(small) and (not large or float(torch.rand((), generator=random)) < settings.small_share)
         drawn = small.draw(step, 4 * settings.batch) if use_small else large.draw(step, settings.batch)
-        batch = augmented(drawn, settings, random)
+        batch = augmented(drawn, cascade, settings, random)
 
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(settings, images)
@@ -357,7 +381,11 @@ def main(
     def read(split: Split) -> Iterable[Labelled]:
         if pairs is not None:
             return read_pairs(pairs, band.name, split)
-        return read_labelled(data_folder(data), band.name, split)
+        folder = data_folder(data)
+        items = read_labelled(folder, band.name, split)
+        if band.name == "landcover" and split == "train":
+            return chain(items, read_described(folder, 4 * ground_sampling_distance(band.min_zoom, 0.0)))
+        return items
 
     train(band, read, out, minutes, Settings(batch=batch, seed=seed), tick_images, images)
 
