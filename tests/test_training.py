@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import training.prompt
 from datasets.packs import PACKS, DatasetNotFoundError, Picture, imagery_folder, read_pack
 from datasets.pyramids import BAND_GSDS, CropSampler, Level, halved, picture_levels
 from earthgen.detail import split
+from earthgen.roots import RootImage
 from earthgen.roots.prompt import PromptGenerator
 from earthgen.unet import ALIGNMENT
 from earthgen.weights import load_weights
@@ -25,7 +27,7 @@ from training.augment import regrade, stored_parent
 from training.busyness import Busyness, busyness
 from training.checkpoint import load_checkpoint
 from training.export import main as export
-from training.pool import ChildPool
+from training.pool import ChildPool, RootCrops
 
 
 def scene(seed: int, side: int) -> np.ndarray:
@@ -227,13 +229,21 @@ def test_the_adversarial_tail_resumes_and_samples_in_one_step(tmp_path: Path, mo
     assert "2446m" in last["descent"]
 
 
+def green_root(water_columns: int = 0) -> RootCrops:
+    """A root of grassy noise with some columns of water in the west."""
+    picture = np.random.default_rng(0).integers(60, 120, (4096, 4096, 3), dtype=np.uint8)
+    picture[:, :water_columns] = (20, 60, 110)
+    return RootCrops(RootImage("green", lambda: picture))
+
+
 def test_the_pool_gives_children_back_as_parents_of_the_next_band() -> None:
     random = torch.Generator().manual_seed(0)
-    pool = ChildPool(bands=3, capacity=2, side=32)
+    pool = ChildPool(green_root(), bands=3, capacity=2, side=32)
     children = torch.rand(3, 3, 32, 32, generator=random) * 2 - 1
-    pool.add([2, 2, 0], children, torch.tensor([9.0, 9.0, 5.0]), [False] * 3, random)
-    assert pool.bands(at_least=2) == [1]
-    assert pool.bands(at_least=3) == []
+    children[:, 2] = children[:, 0]
+    pool.add([2, 2, 0], children, torch.tensor([9.0, 9.0, 5.0]), random)
+    assert pool.bands(at_least=2) == [1, 2]
+    assert pool.bands(at_least=3) == [2]
     parents = pool.draw([1, 1], 8, random)
     assert parents.pixels.shape == (2, 3, 8, 8)
     assert parents.log2_gsd.tolist() == [7.0, 7.0]
@@ -248,21 +258,27 @@ def test_the_pool_gives_children_back_as_parents_of_the_next_band() -> None:
     assert all(any(torch.allclose(parent, place, atol=1e-5) for place in places) for parent in parents.pixels)
 
 
-def test_a_full_band_keeps_children_of_own_parents_only() -> None:
+def test_chains_begin_at_the_root_on_land() -> None:
     random = torch.Generator().manual_seed(0)
-    pool = ChildPool(bands=3, capacity=1, side=32)
-    grey = torch.zeros(1, 3, 32, 32)
+    pool = ChildPool(green_root(water_columns=2048), bands=3, capacity=2, side=32)
+    drawn = pool.draw([2] * 8, 16, random)
+    assert drawn.pixels.shape == (8, 3, 16, 16)
+    blueness = (drawn.pixels[:, 2] - drawn.pixels[:, 0] > 38 / 127.5).float().mean(dim=(1, 2))
+    assert float(blueness.max()) < 0.5
+    # Children two zooms below the root: 2446 m at the equator, finer towards the poles.
+    assert bool(((drawn.log2_gsd < math.log2(2447)) & (drawn.log2_gsd > math.log2(2446 * 0.3))).all())
+    middle = green_root().around(10.0, 60.0, 16)
+    assert float(middle.log2_gsd[0].exp2()) == pytest.approx(2446 * 0.5, rel=0.01)
 
-    def shade(band: int) -> float:
-        return float(pool.draw([band - 1], 8, random).pixels.mean())
 
-    for band in (1, 2):
-        pool.add([band], grey, torch.zeros(1), [False], random)
-        pool.add([band], grey + 0.5, torch.zeros(1), [False], random)
-    assert shade(1) == pytest.approx(0.0, abs=0.01)
-    assert shade(2) == pytest.approx(0.5, abs=0.01), "the root's children do have real parents"
-    pool.add([1], grey - 0.5, torch.zeros(1), [True], random)
-    assert shade(1) == pytest.approx(-0.5, abs=0.01)
+def test_children_that_are_mostly_water_are_not_kept() -> None:
+    random = torch.Generator().manual_seed(0)
+    pool = ChildPool(green_root(), bands=2, capacity=2, side=32)
+    sea = torch.tensor([-0.8, -0.5, 0.0])[None, :, None, None].expand(1, 3, 32, 32)
+    pool.add([1], sea, torch.zeros(1), random)
+    assert pool.bands(at_least=1) == [1]
+    pool.add([1], sea.flip(1), torch.zeros(1), random)
+    assert pool.bands(at_least=1) == [0, 1]
 
 
 def test_a_faint_population_is_asked_to_be_busier_and_an_equal_one_to_stay() -> None:

@@ -31,12 +31,14 @@ from datasets.pyramids import BAND_GSDS, Crops, CropSampler, read_levels
 from earthgen.conditioning import TextEncoder, text_encoder
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, smooth_detail, to_unit
+from earthgen.roots import open_root
+from earthgen.world import World
 from training.augment import regrade, stored_parent
 from training.busyness import Busyness
 from training.checkpoint import network_config
 from training.discriminator import FINEST_UNIT, PatchDiscriminator
 from training.ema import update_ema
-from training.pool import ChildPool
+from training.pool import ChildPool, RootCrops
 from training.projected import (
     FrozenFeatures,
     ProjectedDiscriminator,
@@ -66,7 +68,7 @@ class Settings:
         patch_weight: weight of the patch discriminator's word.
         truth_weight: weight of the feature distance to the real child.
         mean_weight: weight of the L1 distance of 2x2 means to the real child.
-        busy_weight: weight of the distance of local strength of detail, in chains.
+        busy_weight: weight of the distance of local strength of detail, for parents from the pool.
         cut_weight: weight of the L1 distance between a window and the same window cut off nearby.
         cut_every: steps between two lessons about cuts.
         pool: children kept a band.
@@ -239,7 +241,6 @@ def train(
     small = CropSampler(train_levels, SIDE // 2, settings.seed + 1, largest_side=SIDE)
     others = CropSampler(train_levels, SIDE, settings.seed + 2)
     held_out = CropSampler(val_levels, 64, 0)
-    held_out_large = CropSampler(val_levels, SIDE, 0)
     encoder = encoder or text_encoder()
     book = CaptionBook.build(train_levels, encoder, out / "captions")
     vectors = torch.from_numpy(book.vectors)
@@ -253,7 +254,8 @@ def train(
     features = FrozenFeatures().to(memory_format=torch.channels_last)
     patches = PatchDiscriminator(width=32).to(memory_format=torch.channels_last)
     heads = ProjectedDiscriminator(text_width=encoder.width).to(memory_format=torch.channels_last)
-    pool = ChildPool(len(BAND_GSDS), settings.pool, SIDE)
+    root = RootCrops(open_root(World()))
+    pool = ChildPool(root, len(BAND_GSDS), settings.pool, SIDE)
     busy = Busyness(len(BAND_GSDS), _POPULATION, (SIDE // 16) ** 2)
 
     rates = {"net": settings.generator_rate, "patches": settings.patch_rate, "heads": settings.heads_rate}
@@ -274,9 +276,7 @@ def train(
         paired = settings.batch * 4 if is_small else settings.batch - own
 
         # Reals: crops whose parents the network gets, then others of the bands of the pool's parents.
-        # A chain begins with the coarsest band and can be no better than that: one crop is always of it.
-        sampler, coarsest = (small, None) if is_small else (large, large.bands[-1])
-        crops = sampler.draw(step, paired, [coarsest, *[None] * (paired - 1)])
+        crops = (small if is_small else large).draw(step, paired)
         real = real_examples(crops, random)
         parent, log2_gsd, bands = real.parent, real.log2_gsd, crops.bands
         captions = [book.draw(level, crop, chance) for level, crop in zip(crops.levels, crops.pixels, strict=True)]
@@ -300,8 +300,8 @@ def train(
         noise = torch.randn(len(bands), DETAIL_CHANNELS, *parent.shape[2:], generator=random)
         state = generator.state(noise, parent, log2_gsd, said)
         fake = Examples(stored(generator.picture(state, parent, log2_gsd)), parent, log2_gsd)
-        if not is_small:
-            pool.add(bands, fake.child, log2_gsd, [index >= paired for index in range(len(bands))], random)
+        if own:
+            pool.add(bands[paired:], fake.child[paired:], log2_gsd[paired:], random)
 
         # The discriminators learn.
         real_unit, fake_unit = unit_of(net, real), unit_of(net, fake)
@@ -336,8 +336,7 @@ def train(
                 + settings.mean_weight * means
             )
             if own:
-                chained = [index for index, band in enumerate(bands) if index >= paired or band == coarsest]
-                busyness = busy.distance(fake.child[chained], real.child[chained], [bands[index] for index in chained])
+                busyness = busy.distance(fake.child[paired:], real.child[paired:], bands[paired:])
                 loss = loss + settings.busy_weight * busyness
                 run.note(busy=busyness)
             if step % settings.cut_every == 0 and not is_small:
@@ -357,7 +356,7 @@ def train(
         if run.tick_due:
             sheet = out / "sheets" / f"{run.images:08d}.jpg"
             draw_sheet(average, held_out, sheet)
-            descent = draw_descent(average, held_out_large, sheet.with_stem(f"{sheet.stem}-descent"))
+            descent = draw_descent(average, root, sheet.with_stem(f"{sheet.stem}-descent"))
             state_of = {"pool": pool.state_dict(), "busy": busy.state_dict()}
             run.tick(network_config(net), asdict(settings), {"descent": descent}, state_of)
 

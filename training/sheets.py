@@ -18,9 +18,11 @@ from earthgen.sampler import dpm_solver_2m
 from earthgen.unet import ALIGNMENT
 from training.augment import stored_parent
 from training.busyness import busyness
+from training.pool import RootCrops
 
-_DESCENTS = 6
-"""Chains on a sheet."""
+_DESCENTS = ((-121.85, 36.25), (-93.65, 42.02), (7.98, 46.51), (6.53, 27.15), (-60.0, -5.0), (2.35, 48.86))
+"""Longitude and latitude: a coast, farmland, mountains, a desert, a rain forest, a city."""
+_DESCENT_SIDE = 32
 
 
 @torch.no_grad()
@@ -70,38 +72,34 @@ def draw_sheet(net: DetailDenoiser, sampler: CropSampler, path: Path) -> None:
     save_rows(rows, path, enlargement=2)
 
 
-def draw_descent(net: DetailDenoiser, sampler: CropSampler, path: Path) -> dict[str, float]:
-    """Chains down from real parents of the coarsest band, a row each, a column a level: what the product's users see.
+def draw_descent(net: DetailDenoiser, root: RootCrops, path: Path) -> dict[str, float]:
+    """Chains from the root to the finest level, a row a place, a column a level: what the product's users see.
 
     Each level's parents are the middle of the children above it.
 
     Args:
         net: the network.
-        sampler: of crops of the coarsest band, 128 pixels.
+        root: where the chains begin.
         path: of the sheet.
 
     Returns:
-        For each band from the coarsest on, the mean over the chains of the logarithm of local lightness detail less
-        that of real crops of the band: below 0 the chain is calmer than the Earth.
+        For each band from the coarsest on, the mean over the places of the logarithm of local lightness detail.
     """
     random = torch.Generator().manual_seed(0)
-    bands = sorted(sampler.bands, reverse=True)
-    crops = sampler.draw(1, _DESCENTS, bands[0])
-    child, gsd = to_unit(crops.pixels), torch.from_numpy(crops.gsd)
-    parent = stored_parent(child)
-    columns, ratios = [child], {}
-    for band in bands:
+    places = [root.around(longitude, latitude, _DESCENT_SIDE) for longitude, latitude in _DESCENTS]
+    parent = torch.cat([place.pixels for place in places])
+    gsd = torch.cat([place.log2_gsd for place in places]).exp2()
+    columns, strength = [], {}
+    for band_gsd in reversed(BAND_GSDS):
         child = generate_children(net, parent, gsd, random)
-        columns.append(child)
-        real = busyness(to_unit(sampler.draw(2, 16, band).pixels))
-        ratios[f"{BAND_GSDS[band]:g}m"] = round(float(busyness(child)[:, 0].mean() - real[:, 0].mean()), 3)
-        side = parent.shape[-1]
-        start = (child.shape[-1] - side) // 2 // ALIGNMENT * ALIGNMENT
-        parent, gsd = child[:, :, start : start + side, start : start + side], gsd / SCALE
-    save_rows(
-        [_row([to_bytes(column[index : index + 1]) for column in columns]) for index in range(_DESCENTS)], path, 2
-    )
-    return ratios
+        columns.append(to_bytes(child))
+        strength[f"{band_gsd:g}m"] = round(float(busyness(child)[:, 0].mean()), 3)
+        start = (child.shape[-1] - _DESCENT_SIDE) // 2 // ALIGNMENT * ALIGNMENT
+        inside = slice(start, start + _DESCENT_SIDE)
+        parent, gsd = child[:, :, inside, inside], gsd / SCALE
+    rows = [np.concatenate([column[index] for column in columns], axis=1) for index in range(len(places))]
+    save_rows(rows, path, enlargement=2)
+    return strength
 
 
 def _row(panels: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
