@@ -299,7 +299,7 @@ def _stretched(raw: Bytes) -> Bytes:
     low, high = np.percentile(raw, (2, 98))
     dark, bright = _DISPLAY
     shown = dark + (raw - low) * (bright - dark) / max(1.0, high - low)
-    return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(shown), 0, 255), dtype=np.uint8)
 
 
 def _eurosat(folder: Path, band: str, split: Split) -> Iterator[Labelled]:

@@ -98,9 +98,9 @@ class BandNet(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffusers decla
         with one_thread():
             out = self(to_unit(pixels).to(device), log2_gsd)[0].cpu()
         if len(out) == 1:
-            return ((out[0] + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).numpy()
+            return np.asarray(((out[0] + 1.0) * 127.5).round().clamp(0, 255), dtype=np.uint8)
         codes = np.array(self.config["codes"], dtype=np.uint8)
-        return codes[out.argmax(dim=0).numpy()]
+        return np.asarray(codes[out.argmax(dim=0).numpy()])
 
 
 def load_band_net(folder: Path, band: Band) -> BandNet:
@@ -109,13 +109,13 @@ def load_band_net(folder: Path, band: Band) -> BandNet:
     Raises:
         WeightsError: nothing is there, a file is damaged, or it was trained for another band or legend.
     """
-    net = load_model(BandNet, folder, folder).net
+    net: BandNet = load_model(BandNet, folder, folder).net
     codes = tuple(item.code for item in band.classes)
     if net.config["band"] != band.name or tuple(net.config["codes"]) != codes:
         raise WeightsError(
             f"{folder} holds band {net.config['band']!r} with codes {tuple(net.config['codes'])};"
             f" {band.name!r} with codes {codes} is needed"
         )
-    net.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[call-arg]
+    net.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]  # untyped in diffusers
     net.eval().requires_grad_(False)
     return net

@@ -384,7 +384,9 @@ def test_a_date_chooses_the_edits(
     asked: list[World] = []
 
     class Asked(CoordinateEngine):
-        def tile(self, world: World, z: int, x: int, y: int, *, size: int = 256) -> npt.NDArray[np.uint8]:
+        def tile(
+            self, world: World, z: int, x: int, y: int, *, size: int = 256, cancelled: Callable[[], bool] | None = None
+        ) -> npt.NDArray[np.uint8]:
             asked.append(world)
             return super().tile(world, z, x, y, size=size)
 

@@ -23,7 +23,7 @@ from tests.test_service_live import eventually, running, waiting
 from tileserver import Settings, create_app
 
 FIND = "/worlds/planet/find"
-ALPS = {"west": 5, "south": 44, "east": 15, "north": 48}
+ALPS: dict[str, str | int] = {"west": 5, "south": 44, "east": 15, "north": 48}
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_a_search_that_makes_no_sense_is_answered_with_one_sentence(
 
 def test_findings_arrive_while_the_search_goes_on_and_hanging_up_ends_it(tower: ColourTower) -> None:
     engine = FakeEngine(delay=0.02)
-    query = {"q": "red", "zoom": 8, **ALPS}
+    query: dict[str, str | int] = {"q": "red", "zoom": 8, **ALPS}
     with running(engine) as base, httpx.stream("GET", base + FIND, params=query, timeout=60) as answer:
         arriving = answer.iter_lines()
         assert json.loads(next(arriving))["done"] == 1
@@ -117,7 +117,7 @@ def test_findings_arrive_while_the_search_goes_on_and_hanging_up_ends_it(tower: 
 def test_searches_have_a_bounded_queue_and_stand_in_nobodys_way(tower: ColourTower) -> None:
     engine = FakeEngine()
     engine.gate.clear()
-    query = {"q": "red", "zoom": 8, "limit": 2, **ALPS}
+    query: dict[str, str | int] = {"q": "red", "zoom": 8, "limit": 2, **ALPS}
     settings = {"search_threads": 1, "search_queue": 1, "region_threads": 1, "region_queue": 0}
     with running(engine, **settings) as base, ThreadPoolExecutor(2) as clients:
         held = [clients.submit(httpx.get, base + FIND, params=query, timeout=60)]
@@ -141,7 +141,7 @@ def test_a_failure_on_the_way_is_the_last_line(client: TestClient, tower: Colour
             raise OSError("no more")
         return embed(*arguments)
 
-    tower.embed = failing  # type: ignore[method-assign]
+    tower.embed = failing  # type: ignore[assignment, method-assign]
     found = lines(client.get(FIND, params={"q": "red"}).text)
     assert [line.get("done") for line in found] == [1, 2, None]
     assert "OSError" in found[-1]["detail"]

@@ -270,7 +270,7 @@ def train(
     net = net or BandNet(band=band.name, codes=tuple(item.code for item in band.classes))
     average = BandNet.from_config(net.config)
     average.load_state_dict(net.state_dict())
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-arg]
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-arg]  # untyped in diffusers
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=0.01, fused=True)
     step, images, seconds = 0, 0, 0.0
     checkpoint = out / "checkpoint.pt"
@@ -297,7 +297,7 @@ def train(
         loss = band_loss(
             net(batch.colours.contiguous(memory_format=torch.channels_last), batch.log2_gsd), batch.target, weights
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
