@@ -175,3 +175,8 @@ def test_shipped_bands_are_small_load_and_have_a_card(name: str) -> None:
     assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) < 1_000_000
     assert "Held-out" in (folder / "README.md").read_text(encoding="utf-8")
     assert json.loads((folder / "config.json").read_text())["band"] == name
+
+
+@pytest.mark.parametrize("name", [name for name in BANDS if not BANDS[name].absent])
+def test_a_band_without_an_excuse_ships(name: str) -> None:
+    assert band_folder(name) is not None
