@@ -94,7 +94,9 @@ export class Editor {
     const edit = this.readForm();
     if (edit === null || this.description === null) return;
     const value = valueOf(this.description);
-    await this.make({ ...value, edits: [...value.edits, edit] }, "Edit applied");
+    const made = await this.make({ ...value, edits: [...value.edits, edit] }, "Edit applied");
+    // The next edit is another one; one that was refused is mended instead.
+    if (made) for (const id of ["edit-prompt", "edit-seed", "edit-from", "edit-until"]) element(id).value = "";
   }
 
   /** Make the world without one of its edits. @param {number} index */
@@ -103,22 +105,28 @@ export class Editor {
     await this.make({ ...value, edits: value.edits.filter((_, place) => place !== index) }, "Edit removed");
   }
 
-  /** @param {import("./service.js").WorldValue} value @param {string} done what to tell when it is */
+  /**
+   * @param {import("./service.js").WorldValue} value
+   * @param {string} done what to tell when it is
+   * @returns {Promise<boolean>} whether the world was made and is shown
+   */
   async make(value, done) {
-    if (this.busy) return;
+    if (this.busy) return false;
     const from = this.description;
     this.setBusy(true);
     element("edit-error").textContent = "";
     try {
       const made = await registerWorld(value);
       // Meanwhile the user may have gone elsewhere.
-      if (this.description !== from) return;
+      if (this.description !== from) return false;
       this.drawing.cancel();
       this.actions.open(value, made);
       this.actions.say(done);
+      return true;
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
       element("edit-error").textContent = `This edit cannot be made: ${error.message}`;
+      return false;
     } finally {
       this.setBusy(false);
     }
@@ -149,7 +157,7 @@ export class Editor {
       "edit-from": (badInput("edit-from") || (from !== "" && !isDay(from))) && "That is no day of the calendar",
       "edit-until":
         ((badInput("edit-until") || (until !== "" && !isDay(until))) && "That is no day of the calendar") ||
-        (from !== "" && until !== "" && from >= until && "The last day must come after the first"),
+        (from !== "" && until !== "" && from >= until && "Until must come after From"),
     };
     for (const [id, problem] of Object.entries(problems)) element(id).setAttribute("aria-invalid", String(Boolean(problem)));
     const [wrong, sentence] = Object.entries(problems).find(([, problem]) => problem) ?? [null, ""];
