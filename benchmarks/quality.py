@@ -68,7 +68,7 @@ def spectral_slope(images: Images) -> float:
     return float(np.polyfit(middles, means, 1)[0])
 
 
-def kid(features: LiteFeatures, real: Images, fake: Images) -> tuple[float, float]:
+def kid(features: torch.nn.Module, real: Images, fake: Images) -> tuple[float, float]:
     """KID x 1000, mean and standard deviation over subsets of half the images."""
     torch.manual_seed(0)
     metric = KernelInceptionDistance(feature=features, subsets=50, subset_size=len(real) // 2)

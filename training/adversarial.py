@@ -81,7 +81,7 @@ class Settings:
     own_share: float = 0.625
     text_share: float = 0.5
     small_share: float = 0.1
-    generator_rate: float = 4e-4
+    generator_rate: float = 2e-4
     patch_rate: float = 1e-3
     heads_rate: float = 5e-4
     warm_up: int = 800
@@ -92,7 +92,7 @@ class Settings:
     cut_weight: float = 2.0
     cut_every: int = 4
     pool: int = 48
-    ema_half_life: int = 1_200
+    ema_half_life: int = 2_000
     seed: int = 2
 
 

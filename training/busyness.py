@@ -5,6 +5,9 @@ level that is a little too calm makes the next calmer, and discriminators that s
 do not mind. So the local strength of detail is compared directly: the value of rank q among what the
 chain makes of a band should be the value of rank q among real pictures of the band, which is the optimal
 transport of one number (Peyre & Cuturi 2019, section 2.6). Calm places stay calm, as long as not all are.
+
+The same is done for how colourful detail is beside its lightness, and how fine: strength alone is also had by
+coloured noise, which the level below makes into coloured ground.
 """
 
 from __future__ import annotations
@@ -19,18 +22,18 @@ from earthgen.detail import to_lightness_chroma
 _BLOCK = 16
 """Side in pixels of the blocks whose detail is summed up."""
 _FLOOR = 0.5 / 127.5
-STATISTICS = 6
-"""Two scales of detail on three colour axes."""
+STATISTICS = 7
 
 
 def busyness(image: torch.Tensor) -> torch.Tensor:
-    """Natural logarithm of the local root mean square of detail.
+    """What local detail is like: natural logarithms of root mean squares and of their ratios.
 
     Args:
         image: (b, 3, h, w) in [-1, 1], h and w multiples of 16.
 
     Returns:
-        (b, 6, h * w / 256): for detail of one and of two pixels, lightness and two chroma axes, a value a block.
+        (b, 7, h * w / 256), a value a block: lightness detail of one pixel and of two pixels; the two chroma axes
+        beside it, of one pixel and of two; and lightness of one pixel beside that of two.
     """
     axes = to_lightness_chroma(image)
     halved = F.avg_pool2d(axes, 2)
@@ -38,7 +41,10 @@ def busyness(image: torch.Tensor) -> torch.Tensor:
     fine = axes - F.interpolate(halved, scale_factor=2, mode="nearest")
     middle = halved - F.interpolate(quartered, scale_factor=2, mode="nearest")
     energies = [F.avg_pool2d(fine.square(), _BLOCK), F.avg_pool2d(middle.square(), _BLOCK // 2)]
-    return 0.5 * (torch.cat(energies, dim=1) + _FLOOR**2).log().flatten(2)
+    strength = 0.5 * (torch.cat(energies, dim=1) + _FLOOR**2).log().flatten(2)
+    fine_light, middle_light = strength[:, :1], strength[:, 3:4]
+    colour = [strength[:, 1:3] - fine_light, strength[:, 4:] - middle_light]
+    return torch.cat([fine_light, middle_light, *colour, fine_light - middle_light], dim=1)
 
 
 class Busyness:
@@ -80,7 +86,7 @@ class Busyness:
             counts[band] += 1
 
     def _population(self, kind: str, band: int) -> torch.Tensor:
-        """Sorted values (6, n)."""
+        """Sorted values (7, n)."""
         filled = min(int(self._counts[kind][band]), self._known[kind].shape[1])
         return self._known[kind][band, :filled].transpose(0, 1).flatten(1).sort(dim=1).values.contiguous()
 
