@@ -74,7 +74,7 @@ def edit_middle(page: Any, action: str = "snow", **fields: str) -> None:
 def posted(page: Any) -> list[Any]:
     """What the page sends to POST /worlds from now on."""
     bodies: list[Any] = []
-    page.on("request", lambda request: request.method == "POST" and bodies.append(json.loads(request.post_data)))
+    page.on("request", lambda request: bodies.extend([request.post_data_json] if request.method == "POST" else []))
     return bodies
 
 
