@@ -21,6 +21,7 @@ from earthgen.cli_options import (
     Day,
     EditsFile,
     Guidance,
+    LayoutFile,
     Negative,
     NoCache,
     Prompt,
@@ -275,12 +276,13 @@ def world_make(
     guidance: Guidance = None,
     gsd: WorldGsd = None,
     edits: EditsFile = None,
+    layout: LayoutFile = None,
 ) -> None:
     """Print a world's id and its canonical JSON.
 
     Example: earthgen world make --root planet --seed 7
     """
-    _print_world(new_world(root, seed, prompt, edits, negative, guidance, gsd))
+    _print_world(new_world(root, seed, prompt, edits, negative, guidance, gsd, layout))
 
 
 @world_app.command("register", hidden=True)
@@ -293,6 +295,7 @@ def world_new(
     guidance: Guidance = None,
     gsd: WorldGsd = None,
     edits: EditsFile = None,
+    layout: LayoutFile = None,
     cache: CacheFolder = None,
 ) -> None:
     """Make a world known by its id to every command and service on the same cache folder.
@@ -302,7 +305,7 @@ def world_new(
     from earthgen.editing import layers_of
     from earthgen.registry import WorldRegistry
 
-    world = new_world(root, seed, prompt, edits, negative, guidance, gsd)
+    world = new_world(root, seed, prompt, edits, negative, guidance, gsd, layout)
     layers_of(world)  # Refuses polygons that could never be shown.
     WorldRegistry(cache_folder(cache)).register(world)
     _print_world(world)
@@ -334,9 +337,9 @@ def weights_list() -> None:
     shipped = _shipped_weights()
     if not shipped:
         raise WeightsError("no weights come with this installation; give a folder to --weights")
-    for folder in shipped:
-        size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-        typer.echo(f"{folder.name}\t{size / 1e6:.1f} MB\t{folder}")
+    for name, folder in shipped.items():
+        size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+        typer.echo(f"{name}\t{size / 1e6:.1f} MB\t{folder}")
 
 
 @weights_app.command("card")
@@ -355,10 +358,15 @@ def weights_verify(
     weights: Annotated[str | None, typer.Argument(metavar="NAME|DIR", help="Shipped name, or a folder.")] = None,
 ) -> None:
     """Check that a folder of weights is whole and can be used; print its id and number of parameters."""
-    from earthgen.weights import load_weights
+    from earthgen.bandnet import BandNet
+    from earthgen.tower import LiteTower
+    from earthgen.weights import load_model, load_weights
 
     folder = _weights_folder(weights)
-    loaded = load_weights(folder)
+    if not (folder / "config.json").is_file():
+        typer.echo(f"{folder}: whole, id {LiteTower.from_folder(folder).id}")
+        return
+    loaded = load_model(BandNet, folder, folder) if _of_a_band(folder) else load_weights(folder)
     parameters = sum(parameter.numel() for parameter in loaded.net.parameters())
     typer.echo(f"{folder}: whole, id {loaded.id}, {parameters:,} parameters")
 
@@ -440,23 +448,33 @@ def _write_picture(pixels: npt.NDArray[np.uint8], path: Path, picture_format: st
     write_whole(path, lambda file: Image.fromarray(pixels).save(file, picture_format, quality=90))
 
 
-def _shipped_weights() -> list[Path]:
-    return sorted(path.parent for path in (Path(__file__).parent / "weights").glob("*/config.json"))
+def _shipped_weights() -> dict[str, Path]:
+    """The folders of weights that come with the package by name, the cascade's first; each has a card."""
+    root = Path(__file__).parent / "weights"
+    names = sorted(card.parent.relative_to(root).as_posix() for card in root.rglob("README.md"))
+    return {name: root / name for name in sorted(names, key=lambda name: name != "cascade")}
 
 
 def _weights_folder(name: str | None) -> Path:
-    """A folder of weights by shipped name or path; without either, the only or first shipped one."""
-    shipped = {folder.name: folder for folder in _shipped_weights()}
+    """A folder of weights by shipped name or path; without either, the first shipped one."""
+    shipped = _shipped_weights()
     if name is None:
         if not shipped:
             raise WeightsError("no weights come with this installation; name a folder")
         return next(iter(shipped.values()))
     folder = shipped.get(name, Path(name))
-    if not (folder / "config.json").is_file():
+    if name not in shipped and not (folder / "config.json").is_file():
         raise WeightsError(
             f"{name!r} is neither a folder with a config.json nor one of: {', '.join(shipped) or '(none)'}"
         )
     return folder
+
+
+def _of_a_band(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "config.json").read_bytes())["_class_name"] == "BandNet")
+    except (OSError, ValueError, LookupError, TypeError):
+        return False  # Whatever is wrong is told by those who load it.
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -45,6 +45,14 @@ WorldGsd = Annotated[
 EditsFile = Annotated[
     Path | None, typer.Option("--edits", metavar="FILE", help="JSON list of edits; - reads standard input.")
 ]
+LayoutFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--layout",
+        metavar="FILE",
+        help="GeoJSON of what lies where, painted after the edits; - reads standard input.",
+    ),
+]
 CacheFolder = Annotated[
     Path | None,
     typer.Option(
@@ -109,6 +117,7 @@ def new_world(
     negative: str | None = None,
     guidance: float | None = None,
     gsd: float | None = None,
+    layout: Path | None = None,
 ) -> World:
     """A world by value; what is None takes its default.
 
@@ -121,22 +130,28 @@ def new_world(
         "root": root,
         "seed": seed,
         "prompt": prompt,
-        "edits": _read_edits(edits),
+        "edits": _read_json(edits, "edits"),
         "negative": negative,
         "guidance": guidance,
         "gsd": gsd,
     }
-    return World.from_dict({name: item for name, item in value.items() if item is not None})
+    given = {name: item for name, item in value.items() if item is not None}
+    if layout is None:
+        return World.from_dict(given)
+    from earthgen.layout import world_from_layout
+
+    return world_from_layout({**given, "layout": _read_json(layout, "layout features")})
 
 
-def _read_edits(path: Path | None) -> object:
+def _read_json(path: Path | None, what: str) -> object:
     if path is None:
         return None
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     try:
-        return json.loads(text)
+        return json.loads(sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise WorldError(f"edits in {path} are not JSON: {error}") from error
+        raise WorldError(f"{what} in {path} are not JSON: {error}") from error
+    except RecursionError as error:
+        raise WorldError(f"{what} in {path} are nested too deeply") from error
 
 
 def chosen_world(cache: Path | None, name: str | None, root: str | None, seed: int | None, prompt: str | None) -> World:

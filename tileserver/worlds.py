@@ -10,12 +10,32 @@ from starlette.responses import Response
 
 from earthgen.editing import layers_of
 from earthgen.errors import RegistryError
+from earthgen.layout import world_from_layout
 from earthgen.pyramid import MAX_ZOOM
 from earthgen.world import World
 from tileserver.dependencies import WORLD_QUERY, named_world, service_of, world_of
 
 _logger = logging.getLogger(__name__)
 router = APIRouter(tags=["worlds"])
+
+_LAYOUT_EXAMPLE: dict[str, Any] = {
+    "type": "FeatureCollection",
+    "features": [
+        {
+            "type": "Feature",
+            "properties": {"class": "forest"},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[11.40, 47.26], [11.42, 47.26], [11.42, 47.27], [11.40, 47.27], [11.40, 47.26]]],
+            },
+        },
+        {
+            "type": "Feature",
+            "properties": {"class": "road", "width": 10},
+            "geometry": {"type": "LineString", "coordinates": [[11.40, 47.263], [11.42, 47.266]]},
+        },
+    ],
+}
 
 
 def describe(request: Request, name: str, world: World, query: str = "") -> dict[str, Any]:
@@ -69,17 +89,19 @@ def register_world(
     world: Annotated[
         dict[str, Any],
         Body(
-            description="A world's value; absent keys take their defaults: root `earth`, seed 0, no prompt, no edits.",
+            description="A world's value; absent keys take their defaults: root `earth`, seed 0, no prompt, no edits."
+            " `layout`, a GeoJSON FeatureCollection, becomes edits after those of `edits`.",
             openapi_examples={
                 "planet": {"value": {"root": "planet", "seed": 7}},
                 "prompt": {"value": {"root": "prompt", "prompt": "a harbour town on a rocky coast", "gsd": 1}},
                 "edit": {"value": {"edits": [{"action": "snow", "polygon": [[11, 47], [11.1, 47], [11, 47.1]]}]}},
+                "layout": {"value": {"layout": _LAYOUT_EXAMPLE}},
             },
         ),
     ],
 ) -> dict[str, Any]:
     """Make a world known under its id; the same value gets the same id, however often."""
-    value = World.from_dict(world)
+    value = world_from_layout(world)
     layers_of(value)  # Refuses polygons that could never be shown.
     try:
         name = service_of(request).registry.register(value)
