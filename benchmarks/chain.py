@@ -112,7 +112,8 @@ def main(
     for band in sorted(levels.bands, reverse=True):
         zoom = ROOT_ZOOM + 2 * (len(BAND_GSDS) - band)
         real, other = (to_unit(levels.draw(number, count, band).pixels) for number in (1, 2))
-        for folder in weights or [None]:
+        folders: list[str | None] = [*weights] if weights else [None]
+        for folder in folders:
             with Engine.open(folder) as engine:
                 name = "shipped" if folder is None else Path(folder).name
                 typer.echo(f"| {zoom} | {row(name, chain_images(engine, places, zoom), real, nets)}")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import torch
@@ -210,7 +210,7 @@ def with_text(net: DetailDenoiser, width: int) -> DetailDenoiser:
     missing, unexpected = hearing.load_state_dict(net.state_dict(), strict=False)
     if unexpected or any(not name.startswith("row_embedding.text") for name in missing):
         raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
-    return hearing
+    return cast(DetailDenoiser, hearing)
 
 
 def train(
@@ -247,7 +247,7 @@ def train(
 
     torch.manual_seed(settings.seed)
     net = with_text(DetailDenoiser.from_pretrained(init, torch_dtype=torch.float32), encoder.width)
-    net.register_to_config(sigmas=(settings.sigma, 0.0))
+    net.register_to_config(sigmas=(settings.sigma, 0.0))  # type: ignore[no-untyped-call]
     average = DetailDenoiser.from_config(net.config)
     average.load_state_dict(net.state_dict())
     generator = OneStep(net, settings.sigma).to(memory_format=torch.channels_last)

@@ -135,8 +135,6 @@ class Run:
         seconds = self.seconds + time.monotonic() - self._begun
         line: dict[str, Any] = {"images": self.images, "hours": round(seconds / 3600, 3)}
         line |= {name: round(value / max(1, self._steps), 4) for name, value in self._sums.items()} | dict(measured)
-        with (self.out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
         state = {
             "ema": self._average.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in self._optimisers.items()},
@@ -147,7 +145,10 @@ class Run:
             "seconds": seconds,
         }
         state |= {name: module.state_dict() for name, module in self._learning.items()}
+        # The checkpoint first: whoever reads the line may rely on it.
         save_checkpoint(self.out / "checkpoint.pt", state | dict(more))
+        with (self.out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
         self._progress.write(json.dumps(line))
         self._sums.clear()
         self._steps, self._next_tick = 0, self.images + self._tick_images
