@@ -45,6 +45,10 @@ _RADIUS = EQUATOR_GSD * TILE_SIZE / (2 * math.pi)
 """Metres: of the sphere that Web Mercator projects."""
 _LINE_PIXELS = 12
 """Pixels that a line's width spans where a piece of it enters, if any level has as many: what fades, and some more."""
+_RUN_VERTICES = 32
+"""Vertices of a line that are looked at together; their square is simplified together."""
+_MOST_WINDING = 4
+"""Length of a piece of a line by the diagonal of its bounds."""
 _PIECE_PIXELS = 1 << 20
 """Pixels of the bounds of a piece of a line where it enters, so that masks of slanting lines stay small."""
 _SAME_SCALE = 1.05
@@ -282,8 +286,10 @@ def _ring(rings: object) -> tuple[Position, ...]:
 
 def _line(coordinates: object) -> tuple[Position, ...]:
     line = _positions(coordinates)
-    if len(set(line)) < 2:
-        raise WorldError(f"the line has {len(set(line))} distinct vertices; 2 or more are allowed")
+    if not np.ptp(_plane(line), axis=0).any():
+        raise WorldError(
+            f"the line has no length; two distinct vertices within {MAX_LATITUDE:.4f} degrees of the equator are needed"
+        )
     return line
 
 
@@ -391,9 +397,7 @@ def _cut(features: Iterable[_Feature], width: float) -> Iterator[tuple[int, tupl
     """Outlines of lines of one prompt and width (metres), in pieces that reach half a width into each other."""
     for feature in features:
         for part in feature.parts:
-            line = shapely.LineString(_plane(part))
-            simple = line.simplify(width * _scale(line.centroid.y) / 10)
-            waiting = [simple if simple.length else line]
+            waiting = _runs(_plane(part), width)[::-1]
             while waiting:
                 piece = waiting.pop()
                 outline = _outline(piece, width)
@@ -404,14 +408,35 @@ def _cut(features: Iterable[_Feature], width: float) -> Iterator[tuple[int, tupl
                     yield feature.index, _places(outline)
 
 
+def _runs(points: Points, width: float) -> list[shapely.LineString]:
+    """A line in runs of some vertices, without those that matter less than a tenth of the width.
+
+    Runs are short because widening takes time by the square of how often a line crosses itself, and simplifying
+    a recursion as deep as it has vertices.
+    """
+    points = points[np.diff(points, axis=0, prepend=np.inf).any(axis=1)]  # The first one stays: it differs from inf.
+    kept: list[Points] = []
+    for line in _in_runs(points, _RUN_VERTICES**2):
+        simple = line.simplify(width * _scale(line.centroid.y) / 10)
+        kept.append(shapely.get_coordinates(simple if simple.length else line)[1 if kept else 0 :])
+    return _in_runs(np.concatenate(kept), _RUN_VERTICES)
+
+
+def _in_runs(points: Points, most: int) -> list[shapely.LineString]:
+    """Lines of at most so many vertices, each from where the last one ends."""
+    return [shapely.LineString(points[start : start + most]) for start in range(0, len(points) - 1, most - 1)]
+
+
 def _outline(line: shapely.LineString, width: float) -> shapely.Polygon | None:
     """A line widened, or None if it has to be shorter to be one edit."""
-    _, bottom, _, top = line.bounds
+    left, bottom, right, top = line.bounds
     scales = _scale(bottom), _scale(top), _scale(min(max(bottom, 0.0), top))
     if max(scales) > _SAME_SCALE * min(scales):
         return None
     across = width * _scale((bottom + top) / 2)
-    # Widening is dear for long lines, so first what can be said without it.
+    # Widening takes long, so first what can be said without it.
+    if line.length > _MOST_WINDING * (math.hypot(right - left, top - bottom) + across):
+        return None
     if not _shows(line, across, beyond=across):
         return None
     outline = line.buffer(across / 2, quad_segs=4)

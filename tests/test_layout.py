@@ -245,6 +245,21 @@ def test_a_ring_road_has_a_middle() -> None:
                for x, y in circle)  # fmt: skip
 
 
+def test_a_line_may_stay_where_it_is_for_a_while() -> None:
+    still = layout(line("road", *[(11.0, 47.0)] * 2000, *[(11.001, 47.0)] * 2000))
+    assert layout_edits(still) == layout_edits(layout(line("road", (11.0, 47.0), (11.001, 47.0))))
+    (dot,) = layout_edits(layout(line("road", (11.0, 47.0), (11.0 + 1e-12, 47.0), width=20)))
+    assert on_the_ground((dot,), 47.0).area == pytest.approx(math.pi * 10**2, rel=0.03)
+
+
+def test_an_endless_scribble_is_given_up_soon() -> None:
+    scribble = [(11 + 1e-4 * math.sin(i * 1.7), 47 + 1e-4 * math.cos(i * 2.3)) for i in range(20_000)]
+    zigzag = [(11 + 1e-5 * i, 47 + 0.01 * (i % 2)) for i in range(20_000)]
+    for places in (scribble, zigzag):
+        with pytest.raises(WorldError, match="needs edit 257"):
+            layout_edits(layout(line("road", *places)))
+
+
 def test_lines_and_polygons_may_cross_180_degrees() -> None:
     river = layout(line("river", (179.99, 0.0), (-179.99, 0.0), width=100))
     (edit,) = layout_edits(river)
@@ -331,7 +346,8 @@ BAD: list[tuple[Any, str]] = [
     (layout(GOOD, patch("sea", -60, -60, 120)), r"features\[1\]: edit polygon spans"),
     (layout(feature("forest", "Polygon", [[[0, 80], [120, 80], [-120, 80]]])), "crosses itself|goes around a pole"),
     (layout(line("forest", (11, 47), (12, 47))), "'forest' has no lines.*allowed of: river, canal, road"),
-    (layout(line("road", (11, 47), (11, 47))), "the line has 1 distinct vertices; 2 or more"),
+    (layout(line("road", (11, 47), (11, 47))), "the line has no length; two distinct vertices"),
+    (layout(line("road", (11, 86), (11, 89))), "the line has no length; .* within 85.0511 degrees"),
     (layout(line("road", (11, 47), (12, 47), width=MIN_WIDTH - 0.1)), "width is 1.9; a number from 2 to 5000 metres"),
     (layout(line("road", (11, 47), (12, 47), width=MAX_WIDTH + 1)), "width is 5001.0; a number"),
     (layout(line("road", (11, 47), (12, 47), width=math.nan)), "width is nan"),
