@@ -3,13 +3,15 @@
     python -m training.export runs/cascade/checkpoint.pt weights/
     python -m training.export --kind prompt runs/prompt/checkpoint.pt earthgen/weights/prompt
 
-A chain of seven levels feeds on its own contrast and colour. `--temper` makes the unit of detail
-(`DetailDenoiser.detail_scale`) a little smaller, that of colour much smaller, and calms open water. The factors were
-chosen by looking at chains; a folder written with it can be the start of more training.
+A chain of seven levels feeds on its own contrast and colour: what is calm grows calmer and what is busy busier.
+`--temper` turns the unit of detail (`DetailDenoiser.detail_scale`) so that it depends less on the parent's contrast, makes
+that of colour smaller, and calms open water. The numbers were chosen by looking at chains; a folder written with it
+is meant as the start of more training.
 """
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,9 +25,15 @@ from earthgen.roots.prompt import PromptGenerator
 from training.checkpoint import load_checkpoint
 
 LIGHT = 0.9
-"""Factor on lightness."""
-CHROMA = 0.5
+"""Factor on lightness detail."""
+CHROMA = 0.4
 """Factor on the two chroma axes."""
+STRENGTH = 1.15
+"""Factor on all detail at ordinary contrast."""
+LARGEST_SLOPE = 0.55
+"""Below 1 a chain's contrast settles instead of growing or fading."""
+ORDINARY_CONTRAST = -3.3
+"""The local contrast around which slopes are turned."""
 WATER_CALM = 2.5
 """Natural logarithm of how much fainter detail is over open water."""
 
@@ -34,7 +42,12 @@ def tempered(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration with the unit of detail corrected by the constants of this module."""
     factors = [LIGHT] * COEFFICIENTS + [CHROMA] * (DETAIL_CHANNELS - COEFFICIENTS)
     std = tuple(round(value * factor, 5) for value, factor in zip(config["detail_std"], factors, strict=True))
-    return config | {"detail_std": std, "water_calm": WATER_CALM}
+    contrast = []
+    for log2_gsd, offset, slope in config["contrast"]:
+        flatter = min(slope, LARGEST_SLOPE)
+        turned = offset + (slope - flatter) * ORDINARY_CONTRAST + math.log(STRENGTH)
+        contrast.append((log2_gsd, round(turned, 4), flatter))
+    return config | {"detail_std": std, "contrast": tuple(contrast), "water_calm": WATER_CALM}
 
 
 class Kind(StrEnum):
