@@ -4,9 +4,9 @@
     python -m training.export --kind prompt runs/prompt/checkpoint.pt earthgen/weights/prompt
 
 A chain of seven levels feeds on its own contrast and colour: what is calm grows calmer and what is busy busier.
-`--temper` turns the unit of detail (`DetailDenoiser.detail_scale`) so that it depends less on the parent's contrast, makes
-that of colour smaller, and calms open water. The numbers were chosen by looking at chains; a folder written with it
-is meant as the start of more training.
+`--temper` turns the unit of detail (`DetailDenoiser.detail_scale`) so that it depends less on the parent's contrast,
+makes that of colour smaller, and calms open water. The numbers were chosen by looking at chains; a folder written
+with it is meant as the start of more training.
 """
 
 from __future__ import annotations
