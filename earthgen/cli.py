@@ -359,14 +359,17 @@ def weights_verify(
 ) -> None:
     """Check that a folder of weights is whole and can be used; print its id and number of parameters."""
     from earthgen.bandnet import BandNet
+    from earthgen.denoiser import DetailDenoiser
+    from earthgen.roots.prompt import PromptGenerator
     from earthgen.tower import LiteTower
-    from earthgen.weights import load_model, load_weights
+    from earthgen.weights import load_model
 
     folder = _weights_folder(weights)
     if not (folder / "config.json").is_file():
         typer.echo(f"{folder}: whole, id {LiteTower.from_folder(folder).id}")
         return
-    loaded = load_model(BandNet, folder, folder) if _of_a_band(folder) else load_weights(folder)
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (BandNet, DetailDenoiser, PromptGenerator)}
+    loaded: Any = load_model(kinds.get(_network(folder), DetailDenoiser), folder, folder)
     parameters = sum(parameter.numel() for parameter in loaded.net.parameters())
     typer.echo(f"{folder}: whole, id {loaded.id}, {parameters:,} parameters")
 
@@ -470,11 +473,12 @@ def _weights_folder(name: str | None) -> Path:
     return folder
 
 
-def _of_a_band(folder: Path) -> bool:
+def _network(folder: Path) -> str:
+    """The class of a folder's network by name; "" if it cannot be read, which those who load it complain about."""
     try:
-        return bool(json.loads((folder / "config.json").read_bytes())["_class_name"] == "BandNet")
+        return str(json.loads((folder / "config.json").read_bytes())["_class_name"])
     except (OSError, ValueError, LookupError, TypeError):
-        return False  # Whatever is wrong is told by those who load it.
+        return ""
 
 
 def main(arguments: list[str] | None = None) -> int:
