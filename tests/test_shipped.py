@@ -87,3 +87,15 @@ def test_seeds_change_detail_and_keep_the_root(engine: Engine) -> None:
     root = place(4, *LISBON, 8)
     first, second = (engine.pixels(World(root="earth", seed=seed), root) for seed in (1, 2))
     assert np.array_equal(first, second)
+
+
+def test_a_prompt_is_heard(engine: Engine) -> None:
+    def colours(prompt: str) -> np.ndarray:
+        world = World(root="prompt", prompt=prompt, gsd=2.0, seed=3)
+        return engine.pixels(world, Box(16, 1 << 23, 1 << 23, 128, 128)).astype(np.float64).mean(axis=(0, 1))
+
+    forest, desert, sea = colours("dense forest"), colours("desert"), colours("open sea")
+    assert forest[1] == forest.max()
+    assert desert[0] - desert[2] > 20
+    assert sea[2] > sea[0] + 10
+    assert desert.mean() > forest.mean() + 30
