@@ -50,7 +50,10 @@ class VggFeatures(torch.nn.Module):
     def forward(self, images: Images) -> torch.Tensor:
         """Images (b, 3, h, w), uint8."""
         stages = self.net.net(self.net.scaling_layer(images.float() / 127.5 - 1))[-3:]
-        return torch.cat([torch.cat([x.mean(dim=(2, 3)), x.std(dim=(2, 3))], dim=1) for x in stages], dim=1)
+        pooled = torch.cat([F.normalize(torch.cat(torch.std_mean(x, dim=(2, 3)), dim=1), dim=1) for x in stages], dim=1)
+        # KID's cubic kernel divides by the number of features: it wants numbers of about 1.
+        scaled: torch.Tensor = pooled * (pooled.shape[1] / len(stages)) ** 0.5
+        return scaled
 
 
 def coherence(images: Images) -> float:

@@ -92,7 +92,8 @@ def test_seeds_change_detail_and_keep_the_root(engine: Engine) -> None:
 def test_a_prompt_is_heard(engine: Engine) -> None:
     def colours(prompt: str) -> np.ndarray:
         world = World(root="prompt", prompt=prompt, gsd=2.0, seed=3)
-        return engine.pixels(world, Box(16, 1 << 23, 1 << 23, 128, 128)).astype(np.float64).mean(axis=(0, 1))
+        pixels = engine.pixels(world, Box(16, 1 << 23, 1 << 23, 128, 128))
+        return np.asarray(pixels.mean(axis=(0, 1), dtype=np.float64))
 
     forest, desert, sea = colours("dense forest"), colours("desert"), colours("open sea")
     assert forest[1] == forest.max()
