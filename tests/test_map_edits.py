@@ -498,7 +498,7 @@ def test_phone_draws_and_everything_fits(open_page: OpenPage) -> None:
     expect(page.locator("#panel-body")).to_be_hidden()
     for x, y in ((100, 200), (300, 200), (300, 400), (100, 400), (100, 200)):
         page.touchscreen.tap(x, y)
-        page.wait_for_timeout(200)  # two taps in a row would be a double tap
+        page.wait_for_timeout(600)  # two taps in a row would be a double tap
     expect(page.locator("#edit-form")).to_be_visible()
     assert outside(page) == []
     page.select_option("#edit-action", "snow")
