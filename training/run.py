@@ -36,7 +36,12 @@ class Run:
         rates: AdamW's learning rate of each.
         betas: AdamW's.
         average: the averaged copy of the module that ships.
+
+    Attributes:
+        finished: whether the minutes are over or the images are seen.
     """
+
+    finished: bool
 
     def __init__(
         self,
@@ -84,6 +89,7 @@ class Run:
         self._tick_images, self._images_limit = tick_images, images_limit
         self._next_tick = self.images + tick_images
         self._progress = tqdm(initial=self.images, unit="img", smoothing=0.05)
+        self.finished = self._limit_reached()
 
     def learn(self, *names: str) -> None:
         """One step of the modules' optimisers, then no gradients."""
@@ -105,12 +111,12 @@ class Run:
         """A step is done, on so many images."""
         self.step, self.images, self._steps = self.step + 1, self.images + images, self._steps + 1
         self._progress.update(images)
-
-    @property
-    def finished(self) -> bool:
-        """Whether the minutes are over or the images are seen."""
+        # Decided once a step: were the clock asked again, a run could end between two questions without its last tick.
         over = time.monotonic() - self._begun > 60 * self._minutes
-        return over or self.images >= (self._images_limit or self.images + 1)
+        self.finished = over or self._limit_reached()
+
+    def _limit_reached(self) -> bool:
+        return self._images_limit is not None and self.images >= self._images_limit
 
     @property
     def tick_due(self) -> bool:
