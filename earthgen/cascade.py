@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from earthgen.backends import Backend, install
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
 from earthgen.noise import NoiseField
@@ -32,13 +33,16 @@ class CascadeStep:
     Args:
         net: the network; its configuration names the noise levels to sample at and the margin.
         device: where to compute.
+        backend: what runs the network's layers; it takes their place in `net`.
+        threads: windows that may be computed at a time.
     """
 
-    def __init__(self, net: DetailDenoiser, device: torch.device) -> None:
+    def __init__(self, net: DetailDenoiser, device: torch.device, backend: Backend = "torch", threads: int = 1) -> None:
         self._device = device
         self._net = net
         self._net.to(device=device)  # type: ignore[call-arg]  # diffusers wraps `to` without its types
         self._net.eval().requires_grad_(False)
+        install(backend, self._net, threads)
         self._model = Preconditioned(self._net)
         self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"])
         self._margin: int = net.config["margin"]

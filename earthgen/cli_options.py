@@ -187,10 +187,11 @@ def parsed_bounds(text: str) -> Bounds:
 def open_engine(
     weights: str | None, prompt_weights: str | None, cache: Path | None, threads: int | None
 ) -> Iterator[Engine]:
-    """The engine that the options describe, closed at the end."""
+    """The engine that the options and $EARTHGEN_BACKEND describe, closed at the end."""
     from earthgen.engine import Engine
 
-    with Engine.open(weights, cache, threads=threads, prompt_weights=prompt_weights) as engine:
+    backend = os.environ.get("EARTHGEN_BACKEND") or "torch"
+    with Engine.open(weights, cache, threads=threads, prompt_weights=prompt_weights, backend=backend) as engine:
         yield engine
 
 

@@ -152,8 +152,20 @@ def quantise(image: torch.Tensor, parent: npt.NDArray[np.uint8]) -> npt.NDArray[
     blocks = mean + deviation * np.minimum(1.0, np.minimum(room_below, room_above))
     floors = np.clip(np.floor(blocks), 0, 255)
     missing = (SCALE * SCALE * mean - floors.sum(axis=-1, keepdims=True)).astype(np.int64)
-    order = np.argsort(floors - blocks, axis=-1, kind="stable")
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.broadcast_to(np.arange(SCALE * SCALE), order.shape), axis=-1)
-    rounded = (floors + (rank < missing)).astype(np.uint8)
+    rounded = (floors + _smallest(floors - blocks, missing)).astype(np.uint8)
     return rearrange(rounded, "h w c (i j) -> (h i) (w j) c", i=SCALE, j=SCALE, h=height, w=width)
+
+
+def _smallest(values: npt.NDArray[np.float64], count: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Marks the `count` (..., 1) smallest of each row of values (..., n), the first in reading order where equal.
+
+    What a stable sort of positions gives, from a sort of values, which is several times faster.
+    """
+    last = np.take_along_axis(np.sort(values, axis=-1), np.maximum(count, 1) - 1, axis=-1)
+    below, ties = values < last, values == last
+    room = count - below.sum(axis=-1, keepdims=True)
+    crowded = (ties.sum(axis=-1, keepdims=True) > room)[..., 0]
+    kept = ties[crowded]
+    ties[crowded] = kept & (np.cumsum(kept, axis=-1) <= room[crowded])
+    marked: npt.NDArray[np.bool_] = below | ties
+    return marked

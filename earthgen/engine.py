@@ -26,6 +26,7 @@ import torch
 from affine import Affine
 from rasterio.crs import CRS
 
+from earthgen.backends import backend_version, check_backend
 from earthgen.cascade import CascadeStep
 from earthgen.editing import placed
 from earthgen.errors import AddressError, RequestCancelledError, RequestTooLargeError, WeightsError
@@ -145,6 +146,7 @@ class Engine:
         threads: int | None = None,
         device: str | None = None,
         prompt_weights: str | Path | None = None,
+        backend: str = "torch",
     ) -> Self:
         """Load weights and open a cache.
 
@@ -160,20 +162,25 @@ class Engine:
             device: torch device; None takes a GPU if there is one.
             prompt_weights: of what worlds by prompt start from, as `weights`; a latent-diffusion checkpoint of
                 Stable Diffusion 2's layout is allowed too.
+            backend: what runs the cascade's layers: "torch", or "openvino" (CPU only, an extra of the package).
+                Its pixels differ from torch's by a grey level here and there and are cached apart.
 
         Raises:
             WeightsError: the weights cannot be loaded.
+            BackendError: no such backend here.
         """
         torch.set_num_threads(1)
-        loaded = load_weights(weights)
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        runner = check_backend(backend, chosen)
+        loaded = load_weights(weights)
+        threads = threads or len(os.sched_getaffinity(0))
         kind = torch.cuda.get_device_name() if chosen.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-        fingerprint = _digest(f"{BYTES_VERSION}|{loaded.id}|{torch.__version__}|{chosen.type}|{kind}|float32")
+        numbers = "|".join(["float32", *filter(None, [backend_version(runner)])])
+        fingerprint = _digest(f"{BYTES_VERSION}|{loaded.id}|{torch.__version__}|{chosen.type}|{kind}|{numbers}")
         prompts, why_not = _prompt_root(prompt_weights, chosen.type)
         hears_text = loaded.net.config["text_width"] > 0
-        kit = Kit(fingerprint, CascadeStep(loaded.net, chosen), hears_text, prompts, why_not)
+        kit = Kit(fingerprint, CascadeStep(loaded.net, chosen, runner, threads), hears_text, prompts, why_not)
         store = PixelStore(Path(cache) if cache is not None else None, memory_bytes, disk_bytes)
-        threads = threads or len(os.sched_getaffinity(0))
         # The kit's own names the bytes of worlds without text, whose cache other prompt weights leave valid.
         whole = _digest(f"{fingerprint}|{prompts.weights_id}") if prompts else fingerprint
         return cls(kit, loaded.id, store, threads, whole)

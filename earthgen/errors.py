@@ -9,6 +9,7 @@
     ├── RegistryError                       registered worlds cannot be read, written, or are too many
     ├── ExportError                         a file cannot be written, or another process is writing it
     ├── WeightsError                        weights missing, damaged or of another layout
+    ├── BackendError                        a backend that does not exist, is not installed or does not fit
     ├── OverloadedError                     too much work queued: try again later
     └── RequestCancelledError               the caller went away before its work began
 
@@ -50,6 +51,10 @@ class ExportError(EarthgenError):
 
 class WeightsError(EarthgenError):
     """Weights that are missing, truncated, corrupt or of another layout."""
+
+
+class BackendError(EarthgenError):
+    """A backend that does not exist, is not installed, or does not run on the chosen device."""
 
 
 class OverloadedError(EarthgenError):

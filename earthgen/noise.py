@@ -31,7 +31,8 @@ def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int])
     Returns:
         Four uint32 arrays of the broadcast shape.
     """
-    c0, c1, c2, c3 = (word.astype(np.uint64) for word in np.broadcast_arrays(*counter))
+    # Not broadcast yet: a word that depends on the row alone stays one number a row until a round mixes it.
+    c0, c1, c2, c3 = (word.astype(np.uint64) for word in counter)
     k0, k1 = key
     for _ in range(_ROUNDS):
         product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
@@ -39,7 +40,8 @@ def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int])
         c2 = (product0 >> _SHIFT) ^ c3 ^ np.uint64(k1)
         c1, c3 = product1 & _LOW, product0 & _LOW
         k0, k1 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF, (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
-    return c0.astype(np.uint32), c1.astype(np.uint32), c2.astype(np.uint32), c3.astype(np.uint32)
+    w0, w1, w2, w3 = (word.astype(np.uint32) for word in np.broadcast_arrays(c0, c1, c2, c3))
+    return w0, w1, w2, w3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +91,14 @@ class NoiseField:
             ),
             (self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF),
         )
-        # Box-Muller; half a unit is added so that the logarithm never sees 0.
-        uniform = [(word.astype(np.float64) + 0.5) * 2.0**-32 for word in words]
-        pairs = []
-        for radius_word, angle_word in ((uniform[0], uniform[1]), (uniform[2], uniform[3])):
-            radius = np.sqrt(-2.0 * np.log(radius_word))
-            angle = 2.0 * np.pi * angle_word
-            pairs += [radius * np.cos(angle), radius * np.sin(angle)]
-        values = np.stack(pairs, axis=1).reshape(groups * 4, height, width)
-        return values[:channels].astype(np.float32)
+        # Box-Muller, in place; half a unit is added so that the logarithm never sees 0.
+        values = np.empty((groups, 4, height, width), dtype=np.float32)
+        for first in (0, 2):
+            radius, angle = ((word.astype(np.float64) + 0.5) * 2.0**-32 for word in words[first : first + 2])
+            np.log(radius, out=radius)
+            radius *= -2.0
+            np.sqrt(radius, out=radius)
+            angle *= 2.0 * np.pi
+            np.multiply(radius, np.cos(angle), out=values[:, first], casting="same_kind")
+            np.multiply(radius, np.sin(angle, out=angle), out=values[:, first + 1], casting="same_kind")
+        return values.reshape(groups * 4, height, width)[:channels]

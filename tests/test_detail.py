@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from earthgen.detail import join, quantise, smooth_detail, split, to_unit
+from earthgen.detail import _smallest, join, quantise, smooth_detail, split, to_unit
 
 
 def test_join_undoes_split() -> None:
@@ -49,3 +49,14 @@ def test_rounding_moves_no_value_by_a_grey_level_inside_the_range() -> None:
     image = join(to_unit(parent), 0.2 * torch.randn(1, 45, 8, 8, generator=torch.Generator().manual_seed(1)))
     exact = ((image[0] + 1) * 127.5).permute(1, 2, 0).numpy()
     assert np.abs(quantise(image, parent) - exact).max() < 1.0
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 5, 1000]))
+def test_remainders_are_rounded_up_as_a_stable_sort_ranks_them(seed: int, distinct: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.integers(0, distinct, (7, 16)).astype(np.float64)  # Few distinct values: ties everywhere.
+    count = random.integers(0, 17, (7, 1))
+    order = np.argsort(values, axis=-1, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.broadcast_to(np.arange(16), order.shape), axis=-1)
+    assert np.array_equal(_smallest(values, count), rank < count)

@@ -39,6 +39,7 @@ def open_engine(settings: Settings) -> WorldEngine:
         disk_bytes=settings.disk_bytes,
         threads=settings.threads,
         prompt_weights=settings.prompt_weights,
+        backend=settings.backend,
     )
 
 

@@ -35,6 +35,10 @@ class Settings(BaseSettings):
         default=None, ge=1, description="Windows that one worker computes at a time; all usable cores if absent."
     )
 
+    backend: str = Field(
+        default="torch", description="What runs the cascade's layers: torch, or openvino (an extra of the package)."
+    )
+
     tile_threads: int | None = Field(
         default=None,
         ge=1,

@@ -1,0 +1,96 @@
+"""Backends: another runner of the same layers keeps every promise about bytes, and says when it cannot run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from earthgen.backends import OpenVinoModule, check_backend
+from earthgen.engine import Engine
+from earthgen.errors import BackendError
+from earthgen.pyramid import ROOT_ZOOM, Box
+from earthgen.world import World
+from tests.tiny import open_tiny, ripple_root, save_tiny_weights
+
+CPU = torch.device("cpu")
+WORLD = World(seed=5)
+BOX = Box(8, 9000, 21000, 200, 136)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(autouse=True)
+def _ripples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("earthgen.engine.open_root", ripple_root)
+
+
+@pytest.fixture
+def compiled(weights: Path) -> Iterator[Engine]:
+    pytest.importorskip("openvino")
+    with open_tiny(weights, backend="openvino", threads=1) as engine:
+        yield engine
+
+
+def test_an_unknown_backend_is_named_with_those_that_are_there(weights: Path) -> None:
+    with pytest.raises(BackendError, match="backend 'tpu'; allowed: torch, openvino"):
+        open_tiny(weights, backend="tpu")
+
+
+def test_a_backend_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(BackendError, match=r"pip install 'earthgen\[openvino\]'"):
+        check_backend("openvino", CPU)
+
+
+def test_openvino_is_for_the_cpu() -> None:
+    with pytest.raises(BackendError, match="not on cuda"):
+        check_backend("openvino", torch.device("cuda"))
+
+
+def test_pixels_are_those_of_torch_but_for_rounding(weights: Path, compiled: Engine) -> None:
+    with open_tiny(weights, threads=1) as engine:
+        expected = engine.pixels(WORLD, BOX).astype(np.int64)
+        assert engine.fingerprint != compiled.fingerprint
+    difference = np.abs(compiled.pixels(WORLD, BOX) - expected)
+    assert difference.mean() < 0.05
+    assert difference.max() <= 3
+
+
+def test_children_average_to_their_parents(compiled: Engine) -> None:
+    children = compiled.pixels(WORLD, BOX).reshape(50, 4, 34, 4, 3).sum(axis=(1, 3), dtype=np.int64)
+    assert np.array_equal(children, 16 * compiled.pixels(WORLD, BOX.parent()).astype(np.int64))
+
+
+def test_bytes_do_not_depend_on_threads_or_order(weights: Path, compiled: Engine) -> None:
+    whole = compiled.pixels(WORLD, BOX)
+    with open_tiny(weights, backend="openvino", threads=3) as other:
+        lower = other.pixels(WORLD, Box(8, BOX.row + 100, BOX.column, 100, 136))
+        upper = other.pixels(WORLD, Box(8, BOX.row, BOX.column, 100, 136))
+    assert np.array_equal(whole, np.concatenate([upper, lower]))
+
+
+def test_each_shape_of_input_is_compiled_for_itself() -> None:
+    pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 4, 3, padding=1).eval().requires_grad_(False)
+    module = OpenVinoModule(layer, 1)
+    for side in (8, 12, 8):
+        x = torch.randn(1, 3, side, side)
+        first, again = module(x), module(x + 1)
+        assert torch.allclose(first, layer(x), atol=1e-5)
+        assert torch.allclose(again, layer(x + 1), atol=1e-5)  # And the first answer was not written over.
+        assert torch.allclose(first, layer(x), atol=1e-5)
+
+
+def test_the_root_is_not_the_backends_business(weights: Path, compiled: Engine) -> None:
+    box = Box(ROOT_ZOOM, 100, 200, 64, 64)
+    with open_tiny(weights, threads=1) as engine:
+        assert np.array_equal(engine.pixels(WORLD, box), compiled.pixels(WORLD, box))
