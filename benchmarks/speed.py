@@ -84,6 +84,7 @@ def main(
     weights: Annotated[str | None, typer.Option(help="weights folder; default: the shipped ones")] = None,
     places: Annotated[int, typer.Option(min=2)] = 20,
     block: Annotated[int, typer.Option(min=1, help="tiles along the side of the z12 block")] = 16,
+    backend: Annotated[str, typer.Option(help="torch or openvino")] = "torch",
 ) -> None:
     """Print the table."""
     cold: list[float] = []
@@ -92,7 +93,7 @@ def main(
     for longitude, latitude in tqdm(far_places(places), desc="cold tiles", leave=False):
         row, column = point_pixel(longitude, latitude, MAX_ZOOM)
         x, y = column // 256, row // 256
-        with Engine.open(weights) as engine:
+        with Engine.open(weights, backend=backend) as engine:
             engine.pixels(WORLD, Box(4, 0, 0, 1, 1))  # The root's picture is decoded once a process.
             for times, tile in ((cold, x), (near, x + 1), (cached, x)):
                 begun = time.perf_counter()
@@ -102,7 +103,7 @@ def main(
     for name, times in (("cold z18 tile, empty cache", cold), ("its neighbour", near), ("a cached tile", cached)):
         typer.echo(f"| {name} | {np.quantile(times, 0.5):.4f} | {np.quantile(times, 0.95):.4f} |")
 
-    with Engine.open(weights) as engine, network_clock() as network:
+    with Engine.open(weights, backend=backend) as engine, network_clock() as network:
         row, column = point_pixel(8.0, 46.5, 12)
         side = 256 * block
         box = Box(12, row // 256 * 256, column // 256 * 256, side, side)
@@ -117,7 +118,7 @@ def main(
 
     net = load_weights(weights).net.eval()
     ours, plain = [], []
-    with Engine.open(weights) as engine:
+    with Engine.open(weights, backend=backend) as engine:
         row, column = point_pixel(-93.5, 42.0, 12)
         for index in tqdm(range(3), desc="plain loop", leave=False):
             box = Box(12, row // 128 * 128, column // 128 * 128 + 4096 * (index + 1), 1024, 1024)
