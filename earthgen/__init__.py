@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from earthgen.engine import Engine, Region
     from earthgen.errors import (
         AddressError,
+        BackendError,
         EarthgenError,
         ExportError,
         InvalidRequestError,
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AddressError",
+    "BackendError",
     "Bounds",
     "Box",
     "EarthgenError",

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from earthgen.backends import OpenVinoModule, check_backend
+from earthgen.cli_options import open_engine
 from earthgen.engine import Engine
 from earthgen.errors import BackendError
 from earthgen.pyramid import ROOT_ZOOM, Box
 from earthgen.world import World
 from tests.tiny import open_tiny, ripple_root, save_tiny_weights
+from tileserver.service import open_engine as open_served_engine
+from tileserver.settings import Settings
 
 CPU = torch.device("cpu")
 WORLD = World(seed=5)
@@ -94,3 +97,15 @@ def test_the_root_is_not_the_backends_business(weights: Path, compiled: Engine) 
     box = Box(ROOT_ZOOM, 100, 200, 64, 64)
     with open_tiny(weights, threads=1) as engine:
         assert np.array_equal(engine.pixels(WORLD, box), compiled.pixels(WORLD, box))
+
+
+def test_the_environment_of_a_command_picks_the_backend(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARTHGEN_BACKEND", "tpu")
+    with pytest.raises(BackendError, match="backend 'tpu'"), open_engine(str(weights), None, None, 1):
+        pass
+
+
+def test_the_settings_of_a_server_pick_the_backend(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EARTHGEN_BACKEND", "tpu")
+    with pytest.raises(BackendError, match="backend 'tpu'"):
+        open_served_engine(Settings(weights=str(weights)))
