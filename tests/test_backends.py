@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from earthgen.backends import OpenVinoModule, check_backend
+from earthgen.backends import OpenVinoModule, check_backend, install
 from earthgen.cli_options import open_engine
+from earthgen.denoiser import Condition, DetailDenoiser
 from earthgen.engine import Engine
 from earthgen.errors import BackendError
 from earthgen.pyramid import ROOT_ZOOM, Box
 from earthgen.world import World
-from tests.tiny import open_tiny, ripple_root, save_tiny_weights
+from tests.tiny import open_tiny, ripple_root, save_tiny_weights, tiny_net
 from tileserver.service import open_engine as open_served_engine
 from tileserver.settings import Settings
 
@@ -91,6 +92,47 @@ def test_each_shape_of_input_is_compiled_for_itself() -> None:
         assert torch.allclose(first, layer(x), atol=1e-5)
         assert torch.allclose(again, layer(x + 1), atol=1e-5)  # And the first answer was not written over.
         assert torch.allclose(first, layer(x), atol=1e-5)
+
+
+def refined_net() -> DetailDenoiser:
+    """The tiny network with convolutions over children, none of its weights zero."""
+    settings = {name: value for name, value in tiny_net().config.items() if not name.startswith("_")}
+    settings |= {name: 4 for name in ("refinement",) if name in settings}
+    net: DetailDenoiser = DetailDenoiser(**settings)
+    random = torch.Generator().manual_seed(0)
+    for parameter in net.parameters():
+        parameter.data = 0.2 * torch.randn(parameter.shape, generator=random)
+    return net.eval().requires_grad_(False)
+
+
+class Restless(torch.nn.Module):
+    """Gives something else on each call, which no conversion can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x * self.calls
+
+
+def test_a_conversion_that_computes_something_else_is_refused() -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(BackendError, match="something else than torch for Restless"):
+        OpenVinoModule(Restless(), 1)(torch.ones(1, 3))
+
+
+def test_a_network_with_every_part_is_computed_as_by_torch() -> None:
+    pytest.importorskip("openvino")
+    net, compiled = (refined_net() for _ in range(2))
+    install("openvino", compiled, 1)
+    replaced = {name for name, layer in compiled.named_modules() if isinstance(layer, OpenVinoModule)}
+    assert replaced == {"unet"} | {name for name, _ in net.named_modules() if name in ("refine.widen", "refine.narrow")}
+    condition = Condition(torch.rand(1, 3, 16, 16) * 2 - 1, torch.full((1, 16), 3.0), torch.zeros(1))
+    state = torch.randn(1, 45, 16, 16)
+    expected = net(state, torch.zeros(1), condition)
+    assert torch.allclose(compiled(state, torch.zeros(1), condition), expected, atol=1e-4)
 
 
 def test_the_root_is_not_the_backends_business(weights: Path, compiled: Engine) -> None:
