@@ -7,22 +7,17 @@ then joined, given overviews and moved into place at once. Equal arguments give 
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import rasterio
 from affine import Affine
-from filelock import FileLock, Timeout
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterWindow
 from rio_cogeo.cogeo import cog_translate, cog_validate
@@ -32,6 +27,7 @@ import earthgen
 from earthgen.bands import Band
 from earthgen.errors import ExportError, RequestTooLargeError
 from earthgen.export.band import band_tags, colour_table
+from earthgen.export.work import check_target, publish, work_folder, write_whole
 from earthgen.pyramid import EQUATOR_GSD, WINDOW_SIZE, Bounds, Box, bounds_box, box_mercator_bounds, world_size
 from earthgen.world import World
 
@@ -114,18 +110,16 @@ def export_cog(
         job["band"] = band.name
     pieces = list(_pieces(box))
     try:
-        with _work_folder(target, job) as folder, rasterio.Env(**_GDAL):
+        with work_folder(target, job, "*_*.tif") as folder, rasterio.Env(**_GDAL):
             missing = [piece for piece in pieces if not (folder / piece.name).exists()]
             for left, piece in zip(range(len(missing), 0, -1), missing, strict=True):
                 if progress is not None:
                     progress(len(pieces) - left, len(pieces))
-                _write_whole(folder / piece.name, _encoded(engine.pixels(world, piece.box), piece.box))
+                write_whole(folder / piece.name, _encoded(engine.pixels(world, piece.box), piece.box))
             if progress is not None:
                 progress(len(pieces), len(pieces))
             finished = _joined(folder, box, pieces, _tags(engine, world, box, band), band)
-            os.replace(finished, target)
-            _sync_folder(target.parent)
-            shutil.rmtree(folder)
+            publish(finished, target)
     except (OSError, rasterio.errors.RasterioError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ExportError(
@@ -146,12 +140,7 @@ def check_export(bounds: Bounds, zoom: int, path: Path, *, max_pixels: int = MAX
             f"the region has {box.width} x {box.height} = {box.width * box.height} pixels at zoom {zoom};"
             f" at most {max_pixels} are allowed"
         )
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise ExportError(f"{path} does not end in .tif or .tiff")
-    if path.is_dir():
-        raise ExportError(f"{path} is a folder; name a file")
-    if not path.parent.is_dir():
-        raise ExportError(f"folder {path.parent} does not exist")
+    check_target(path, (".tif", ".tiff"))
     return box
 
 
@@ -186,50 +175,6 @@ def _cuts(start: int, length: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-@contextmanager
-def _work_folder(target: Path, job: dict[str, Any]) -> Iterator[Path]:
-    """The folder of unfinished work for one job, held by this process alone; emptied if it was another job's."""
-    folder = target.with_name(target.name + ".part")
-    journal = folder / "job.json"
-    if folder.exists() and any(folder.iterdir()) and not (journal.exists() or (folder / "lock").exists()):
-        raise ExportError(f"{folder} is in the way: it holds something that is not an unfinished export")
-    folder.mkdir(exist_ok=True)
-    try:
-        lock = FileLock(folder / "lock", blocking=False)
-        lock.acquire()
-    except Timeout as error:
-        raise ExportError(f"another process is writing {target}") from error
-    try:
-        if _read_job(journal) != job:
-            for leftover in folder.iterdir():
-                if leftover.name != "lock":
-                    leftover.unlink()
-            _write_whole(journal, json.dumps(job).encode())
-        yield folder
-    finally:
-        lock.release()
-        if folder.exists() and not any(folder.glob("*_*.tif")):
-            # Nothing worth keeping: leave nothing behind.
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _read_job(journal: Path) -> object:
-    try:
-        return json.loads(journal.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".tmp")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-
-
 def _encoded(pixels: npt.NDArray[np.uint8], box: Box) -> bytes:
     """Pixels (h, w, 3) or (h, w) as a small deflated TIFF, made in memory: a full disk is met by plain file writing."""
     planes = np.moveaxis(np.atleast_3d(pixels), -1, 0)
@@ -262,7 +207,7 @@ def _transform(box: Box) -> Affine:
 def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str], band: Band | None) -> Path:
     """Join the pieces into a finished, checked file inside `folder`."""
     mosaic, finished = folder / "mosaic.vrt", folder / "finished.tif"
-    _write_whole(mosaic, _mosaic(box, pieces, band).encode())
+    write_whole(mosaic, _mosaic(box, pieces, band).encode())
     for leftover in folder.glob("tmp*.tif"):
         leftover.unlink()
     cog_translate(
@@ -287,8 +232,6 @@ def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str], 
             with rasterio.open(folder / piece.name) as part:
                 if not np.array_equal(part.read(), whole.read(window=piece.window)):
                     raise ExportError(f"piece {piece.name} reads back differently from the joined file")
-    with finished.open("rb") as file:
-        os.fsync(file.fileno())
     return finished
 
 
@@ -343,12 +286,3 @@ def _tags(engine: PixelSource, world: World, box: Box, band: Band | None) -> dic
         "EARTHGEN_ZOOM": str(box.zoom),
         **({} if band is None else band_tags(band)),
     }
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,109 @@
+"""The folder in which an unfinished export waits: held by one process, and of one job.
+
+`<file>.part` beside the file to be written holds what is finished so far and `job.json`, which says of what. Another
+job's leftovers are dropped; a folder that something else made is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from earthgen.errors import ExportError
+
+
+@contextmanager
+def work_folder(target: Path, job: dict[str, Any], kept: str) -> Iterator[Path]:
+    """The folder of unfinished work for one job, held by this process alone; emptied if it was another job's.
+
+    Args:
+        target: the file to be written.
+        job: JSON types; work that was done for an equal one is gone on with.
+        kept: pattern of the files that are worth keeping when the work stops; without any, nothing is left behind.
+
+    Raises:
+        ExportError: another process holds the folder, or it is somebody else's.
+    """
+    folder = target.with_name(target.name + ".part")
+    journal = folder / "job.json"
+    if folder.exists() and any(folder.iterdir()) and not (journal.exists() or (folder / "lock").exists()):
+        raise ExportError(f"{folder} is in the way: it holds something that is not an unfinished export")
+    folder.mkdir(exist_ok=True)
+    try:
+        lock = FileLock(folder / "lock", blocking=False)
+        lock.acquire()
+    except Timeout as error:
+        raise ExportError(f"another process is writing {target}") from error
+    try:
+        if _read_job(journal) != job:
+            for leftover in folder.iterdir():
+                if leftover.name != "lock":
+                    leftover.unlink()
+            write_whole(journal, json.dumps(job).encode())
+        yield folder
+    finally:
+        lock.release()
+        if folder.exists() and not any(folder.glob(kept)):
+            # Nothing worth keeping: leave nothing behind.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_target(path: Path, endings: tuple[str, ...]) -> None:
+    """Refuse a file that could not be written, before any work.
+
+    Raises:
+        ExportError: another ending, a folder of that name, or no folder to write into.
+    """
+    if path.suffix.lower() not in endings:
+        raise ExportError(f"{path} does not end in {' or '.join(endings)}")
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ExportError(f"folder {path.parent} does not exist")
+
+
+def publish(finished: Path, target: Path) -> None:
+    """Give a finished file its name, so that it is there whole or not at all, and drop its folder of work."""
+    sync_file(finished)
+    os.replace(finished, target)
+    _sync_folder(target.parent)
+    shutil.rmtree(finished.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".tmp")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content survive a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_job(journal: Path) -> object:
+    try:
+        return json.loads(journal.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
