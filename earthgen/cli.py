@@ -1,7 +1,8 @@
 """The command line: `earthgen serve | generate | tile | region | find | world | weights | info`.
 
-Results go to standard output, progress and errors to standard error. An error is one line and exit code 2; Ctrl-C
-is exit code 130. Commands import what they need when they run, so that `--help` loads no torch.
+Other packages add commands; see `earthgen.cli_plugins`. Results go to standard output, progress and errors to
+standard error. An error is one line and exit code 2; Ctrl-C is exit code 130. Commands import what they need when
+they run, so that `--help` loads no torch.
 """
 
 from __future__ import annotations
@@ -41,12 +42,14 @@ from earthgen.cli_options import (
     progress_bar,
     write_whole,
 )
+from earthgen.cli_plugins import PluggableGroup
 from earthgen.errors import EarthgenError, InvalidRequestError, WeightsError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from earthgen.picture import PictureFormat
     from earthgen.world import World
 
 _MISTAKE = 2
@@ -54,6 +57,7 @@ _INTERRUPTED = 130
 
 app = typer.Typer(
     name="earthgen",
+    cls=PluggableGroup,
     help="Generated Earths, from the globe down to half a metre.",
     invoke_without_command=True,
     add_completion=False,
@@ -204,11 +208,11 @@ def region(
 
     Example: earthgen region --bbox 11.4,47.2,11.6,47.3 --zoom 12 -o innsbruck.tif
     """
+    bounds = parsed_bounds(bbox)
     from earthgen.bands import BandView, available_band
     from earthgen.export.cog import MAX_PIXELS, check_export, export_cog
     from earthgen.pyramid import check_bounds, ground_sampling_distance, zoom_for_gsd
 
-    bounds = parsed_bounds(bbox)
     check_bounds(bounds)
     latitude = (bounds[1] + bounds[3]) / 2
     if (zoom is None) == (gsd is None):
@@ -251,10 +255,10 @@ def generate(
 
     Example: earthgen generate "a harbour town on a rocky coast" --gsd 1 --size 1024 -o town.tif
     """
-    from earthgen.picture import PictureFormat, encode_picture, frame_of, make_picture
-
     endings: dict[str, PictureFormat] = {".png": "png", ".tif": "tif", ".tiff": "tif"}
     picture_format = endings[checked_ending(output, endings)]
+    from earthgen.picture import encode_picture, frame_of, make_picture
+
     world = new_world("prompt", seed, prompt, negative=negative, guidance=guidance, gsd=gsd)
     frame = frame_of(world, size)
     with (

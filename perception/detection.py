@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import rasterio
 from affine import Affine
+from pyproj import Geod
 from rasterio import features
 from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 from rasterio.warp import transform_geom
+from shapely.geometry import shape as shapely_shape
 
 import earthgen
 from earthgen.errors import ExportError
@@ -24,6 +27,7 @@ from perception.errors import PairError
 
 _COORDINATE_DIGITS = 7
 """Decimals of a degree in GeoJSON: about a centimetre."""
+_EARTH = Geod(ellps="WGS84")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,17 +68,12 @@ class Detection:
         likeliest: npt.NDArray[np.uint8] = (self.semantics.argmax(axis=1) + 1).astype(np.uint8)
         return likeliest * self.mask
 
-    def write_geotiff(self, path: str | Path) -> None:
-        """Write 8-bit bands: change (0 or 1), probability (0 to 255) and, with classes, before and after.
+    def geotiff(self, tags: Mapping[str, str] | None = None) -> bytes:
+        """A GeoTIFF of 8-bit bands: change (0 or 1), probability (0 to 255) and, with classes, before and after.
 
-        The file appears whole or not at all. Its tags name the model and the classes, code 1 first.
-
-        Raises:
-            ExportError: the file cannot be written or its name does not end in .tif or .tiff.
+        Args:
+            tags: to write beside those that name the model and the classes, code 1 first.
         """
-        path = Path(path)
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise ExportError(f"{path} does not end in .tif or .tiff")
         bands = {
             "change": self.mask.astype(np.uint8),
             "probability of change, 0 to 255": np.rint(self.probability * 255).astype(np.uint8),
@@ -82,40 +81,44 @@ class Detection:
         labels = self.labels
         if labels is not None:
             bands |= {"class before": labels[0], "class after": labels[1]}
-        partial = path.with_name(f".{path.stem}.{os.getpid()}.tif")
+        height, width = self.mask.shape
+        profile = {"driver": "GTiff", "dtype": "uint8", "count": len(bands), "height": height, "width": width}
+        profile |= {"compress": "DEFLATE", "crs": self.crs, "transform": self.transform}
+        with warnings.catch_warnings(), MemoryFile() as memory:
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with memory.open(**profile) as dataset:
+                dataset.write(np.stack(list(bands.values())))
+                dataset.descriptions = tuple(bands)
+                dataset.update_tags(
+                    TIFFTAG_SOFTWARE=f"earthgen {earthgen.__version__}",
+                    EARTHGEN_MODEL=self.model,
+                    EARTHGEN_CLASSES=json.dumps(list(self.classes)),
+                    **(tags or {}),
+                )
+            return bytes(memory.read())
+
+    def write_geotiff(self, path: str | Path) -> None:
+        """Write `geotiff()` to a file, whole or not at all.
+
+        Raises:
+            ExportError: the file cannot be written or its name does not end in .tif or .tiff.
+        """
+        path = Path(path)
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            raise ExportError(f"{path} does not end in .tif or .tiff")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(
-                    partial,
-                    "w",
-                    driver="GTiff",
-                    height=self.mask.shape[0],
-                    width=self.mask.shape[1],
-                    count=len(bands),
-                    dtype="uint8",
-                    compress="DEFLATE",
-                    crs=self.crs,
-                    transform=self.transform,
-                ) as dataset:
-                    dataset.write(np.stack(list(bands.values())))
-                    dataset.descriptions = tuple(bands)
-                    dataset.update_tags(
-                        TIFFTAG_SOFTWARE=f"earthgen {earthgen.__version__}",
-                        EARTHGEN_MODEL=self.model,
-                        EARTHGEN_CLASSES=json.dumps(list(self.classes)),
-                    )
-            os.replace(partial, path)
-        except (OSError, RasterioError) as error:
-            raise ExportError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+            _write_whole(path, self.geotiff())
+        except RasterioError as error:
+            raise ExportError(f"{path} cannot be written: {error}") from error
 
-    def geojson(self) -> dict[str, Any]:
-        """Changed areas as a GeoJSON feature collection (RFC 7946, longitude and latitude).
+    def geojson(self, most: int | None = None) -> dict[str, Any]:
+        """Changed areas as a GeoJSON feature collection (RFC 7946, longitude and latitude), the largest first.
 
-        One feature for each connected area (eight neighbours) of one change; its properties are `pixels`, the mean
-        `probability` and, with classes, their names `before` and `after`.
+        One feature for each connected area (eight neighbours) of one change; its properties are `pixels`, `area_m2`
+        (on the ellipsoid), the mean `probability` and, with classes, their names `before` and `after`.
+
+        Args:
+            most: leave all but so many of the largest out; None for all.
 
         Raises:
             PairError: the pair had no reference system, so no coordinates can be given.
@@ -129,13 +132,19 @@ class Detection:
         areas = list(features.shapes(codes, mask=self.mask, connectivity=8, transform=self.transform))
         pixels, probability = self._measured([shape for shape, _ in areas])
         collected = []
-        for index, (shape, code) in enumerate(areas):
-            properties: dict[str, Any] = {"pixels": int(pixels[index]), "probability": round(probability[index], 4)}
+        for index in np.argsort(-pixels, kind="stable")[:most]:
+            shape, code = areas[index]
+            geometry = transform_geom(self.crs, CRS.from_epsg(4326), shape, precision=_COORDINATE_DIGITS)
+            geometry["coordinates"] = _by_the_right_hand(geometry["coordinates"])
+            square_metres, _ = _EARTH.geometry_area_perimeter(shapely_shape(geometry))
+            properties: dict[str, Any] = {
+                "pixels": int(pixels[index]),
+                "area_m2": round(abs(square_metres), 2),
+                "probability": round(probability[index], 4),
+            }
             if labels is not None:
                 before, after = divmod(int(code), 256)
                 properties |= {"before": self.classes[before - 1], "after": self.classes[after - 1]}
-            geometry = transform_geom(self.crs, CRS.from_epsg(4326), shape, precision=_COORDINATE_DIGITS)
-            geometry["coordinates"] = _by_the_right_hand(geometry["coordinates"])
             collected.append({"type": "Feature", "properties": properties, "geometry": geometry})
         return {"type": "FeatureCollection", "features": collected}
 
@@ -160,16 +169,18 @@ class Detection:
             PairError: the pair had no reference system.
             ExportError: the file cannot be written.
         """
-        path = Path(path)
-        text = json.dumps(self.geojson())
-        partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            partial.write_text(text, encoding="utf-8")
-            os.replace(partial, path)
-        except OSError as error:
-            raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+        _write_whole(Path(path), json.dumps(self.geojson()).encode())
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _by_the_right_hand(rings: list[list[Any]]) -> list[list[Any]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from earthgen.errors import WeightsError
 from perception.checkpoint import CARD, FILE
 from perception.detector import BinaryDetector, ChangeDetector
 from perception.errors import UnknownModelError
+from perception.sources import local_source, own_classes
 
 Task = Literal["binary change detection", "semantic change detection"]
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -70,6 +71,33 @@ MODELS = {
 }
 
 
+def describe(model: Model, weights: Path | None) -> dict[str, Any]:
+    """A model as JSON, for those who choose one.
+
+    Args:
+        model: of MODELS.
+        weights: folder of its weights, or None if there are none.
+
+    Returns:
+        Its attributes; `available`, whether there are weights; `classes`, what these weights look for unless told
+        otherwise; `any_classes`, whether they can be told otherwise.
+
+    Raises:
+        WeightsError: the weights are damaged.
+    """
+    return {
+        "name": model.name,
+        "title": model.title,
+        "task": model.task,
+        "paper": model.paper,
+        "fidelity": model.fidelity,
+        "licence": model.licence,
+        "available": weights is not None,
+        "classes": [] if weights is None else list(own_classes(weights)),
+        "any_classes": model.task == "semantic change detection",
+    }
+
+
 def load(
     name: str, weights: str | Path | None = None, *, device: str = "cpu", tower: str | Path | None = None
 ) -> ChangeDetector:
@@ -77,7 +105,8 @@ def load(
 
     Args:
         name: see MODELS.
-        weights: a folder or file of weights; None for the ones that ship. `cdmamba` also takes a public checkpoint.
+        weights: a folder or file of weights, or `hf:OWNER/NAME`; None for the ones that ship. `cdmamba` also takes a
+            public checkpoint.
         device: a torch device.
         tower: for weights of `semantic-cd` that sit on an OpenCLIP model, where that is: a folder, or
             `open_clip:MODEL:FILE`.
@@ -89,9 +118,10 @@ def load(
     model = MODELS.get(name)
     if model is None:
         raise UnknownModelError(f"no model is called {name!r}; there are {', '.join(MODELS)}")
-    source = weights if weights is not None else model.weights
-    if source is None:
+    chosen = weights if weights is not None else model.weights
+    if chosen is None:
         raise WeightsError(f"no weights of {name} ship with this version; give a folder with {FILE}")
+    source = local_source(chosen)
     if name == "cdmamba":
         from perception import cdmamba
 

@@ -85,12 +85,13 @@ import sys
 from earthgen.cli import app, main
 for words in (["--help"], [], ["tile", "--help"], ["generate", "--help"], ["region", "--help"], ["serve", "--help"],
               ["find", "--help"], ["world", "--help"], ["weights"], ["info", "--help"], ["--version"],
+              ["watch"], ["watch", "detect", "--help"],
               ["world", "make", "--seed", "7"]):
     assert main(words) == 0, words
 for words in (["fly"], ["generate", "a harbour", "-o", "x.gif"], ["tile", "99", "0", "0", "-o", "x.png"],
-              ["region", "--bbox", "1,2,3", "-o", "x.tif"]):
+              ["region", "--bbox", "1,2,3", "-o", "x.tif"], ["watch", "detect", "a.tif", "b.tif", "-o", "x.png"]):
     assert main(words) == 2, words
-heavy = {"torch", "diffusers", "fastapi", "titiler", "perception", "training", "datasets"} & set(sys.modules)
+heavy = {"torch", "diffusers", "fastapi", "titiler", "rasterio", "training", "datasets"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])

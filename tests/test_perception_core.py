@@ -225,7 +225,12 @@ def test_the_change_map_is_a_geotiff_on_the_grid_of_the_pair(tmp_path: Path) -> 
 
 def test_polygons_say_where_how_much_and_what() -> None:
     (feature,) = detection().geojson()["features"]
-    assert feature["properties"] == {"pixels": 25, "probability": pytest.approx(0.8808, abs=1e-4)}
+    assert feature["properties"] == {
+        "pixels": 25,
+        # Half a metre a pixel; a map in UTM is true to 0.04 %.
+        "area_m2": pytest.approx(25 * 0.25, rel=0.002),
+        "probability": pytest.approx(0.8808, abs=1e-4),
+    }
     ring = np.array(feature["geometry"]["coordinates"][0])
     # Against the place itself: the middle of zone 32 is 9 degrees east.
     assert ring[:, 0].min() == pytest.approx(10.27, abs=0.01)
@@ -234,10 +239,11 @@ def test_polygons_say_where_how_much_and_what() -> None:
     assert doubled_area > 0
 
     named = detection(semantics=True).geojson()["features"]
-    assert sorted((one["properties"]["after"], one["properties"]["pixels"]) for one in named) == [
+    assert [(one["properties"]["after"], one["properties"]["pixels"]) for one in named] == [
         ("building", 17),
         ("water", 8),
     ]
+    assert detection(semantics=True).geojson(most=1)["features"] == named[:1]
 
 
 def test_no_change_is_no_feature_and_no_reference_system_is_no_geojson(tmp_path: Path) -> None:
