@@ -19,7 +19,8 @@ from rio_cogeo.cogeo import cog_validate
 
 import earthgen
 from earthgen.errors import AddressError, ExportError, OverloadedError, RequestTooLargeError
-from earthgen.export.cog import PIECE_SIZE, export_cog
+from earthgen.export.cog import export_cog
+from earthgen.export.pieces import PIECE_SIZE
 from earthgen.pyramid import WINDOW_SIZE, Bounds, Box, bounds_box, box_bounds, box_mercator_bounds
 from earthgen.world import World
 from tests.conftest import program

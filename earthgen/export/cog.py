@@ -8,53 +8,39 @@ then joined, given overviews and moved into place at once. Equal arguments give 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import rasterio
-from affine import Affine
-from rasterio.io import MemoryFile
-from rasterio.windows import Window as RasterWindow
 from rio_cogeo.cogeo import cog_translate, cog_validate
 from rio_cogeo.profiles import cog_profiles
 
 import earthgen
 from earthgen.bands import Band
 from earthgen.errors import ExportError, RequestTooLargeError
-from earthgen.export.band import band_tags, colour_table
+from earthgen.export.band import colour_table
+from earthgen.export.pieces import (
+    GDAL_OPTIONS,
+    PIECE_FILES,
+    PIECE_SIZE,
+    Piece,
+    PixelSource,
+    encode_piece,
+    export_tags,
+    mosaic_xml,
+    pieces_of,
+)
 from earthgen.export.work import check_target, publish, work_folder, write_whole
-from earthgen.pyramid import EQUATOR_GSD, WINDOW_SIZE, Bounds, Box, bounds_box, box_mercator_bounds, world_size
+from earthgen.pyramid import Bounds, Box, bounds_box, world_size
 from earthgen.world import World
 
-PIECE_SIZE = 4 * WINDOW_SIZE
-"""Pixels along the side of a piece; pieces lie on a lattice of whole windows, so that no window is made twice."""
 MAX_PIXELS = 1 << 28
 """Most pixels that an export takes unless its caller says more."""
 BLOCK_SIZE = 512
 """Pixels along the side of the file's own tiles."""
 
-_GDAL: dict[str, int | str] = {"GDAL_CACHEMAX": 64_000_000, "GDAL_NUM_THREADS": "1", "GDAL_PAM_ENABLED": "NO"}
-_FORMAT = 1
-
-
-class PixelSource(Protocol):
-    """What an export needs of an engine."""
-
-    @property
-    def weights_id(self) -> str:
-        """Content id of the weights."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever pixels could change."""
-
-    def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
-        """uint8 (h, w, 3) of a box, or (h, w) of a band."""
+_FORMAT = 2
 
 
 def export_cog(
@@ -108,17 +94,17 @@ def export_cog(
     }
     if band is not None:
         job["band"] = band.name
-    pieces = list(_pieces(box))
+    pieces = list(pieces_of(box))
     try:
-        with work_folder(target, job, "*_*.tif") as folder, rasterio.Env(**_GDAL):
+        with work_folder(target, job, PIECE_FILES) as folder, rasterio.Env(**GDAL_OPTIONS):
             missing = [piece for piece in pieces if not (folder / piece.name).exists()]
             for left, piece in zip(range(len(missing), 0, -1), missing, strict=True):
                 if progress is not None:
                     progress(len(pieces) - left, len(pieces))
-                write_whole(folder / piece.name, _encoded(engine.pixels(world, piece.box), piece.box))
+                write_whole(folder / piece.name, encode_piece(engine.pixels(world, piece.box), piece.box))
             if progress is not None:
                 progress(len(pieces), len(pieces))
-            finished = _joined(folder, box, pieces, _tags(engine, world, box, band), band)
+            finished = _joined(folder, box, pieces, export_tags(engine, world, box, band), band)
             publish(finished, target)
     except (OSError, rasterio.errors.RasterioError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -144,70 +130,10 @@ def check_export(bounds: Bounds, zoom: int, path: Path, *, max_pixels: int = MAX
     return box
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A part of the region: its global pixels, and where they lie in the file."""
-
-    box: Box
-    row: int
-    column: int
-
-    @property
-    def name(self) -> str:
-        return f"{self.row}_{self.column}.tif"
-
-    @property
-    def window(self) -> RasterWindow:
-        return RasterWindow(self.column, self.row, self.box.width, self.box.height)
-
-
-def _pieces(box: Box) -> Iterator[_Piece]:
-    """Cut a box along the lattice of PIECE_SIZE, row by row."""
-    for top, bottom in _cuts(box.row, box.height):
-        for left, right in _cuts(box.column, box.width):
-            piece = Box(box.zoom, top, left, bottom - top, right - left)
-            yield _Piece(piece, top - box.row, left - box.column)
-
-
-def _cuts(start: int, length: int) -> list[tuple[int, int]]:
-    inner = range((start // PIECE_SIZE + 1) * PIECE_SIZE, start + length, PIECE_SIZE)
-    edges = [start, *inner, start + length]
-    return list(pairwise(edges))
-
-
-def _encoded(pixels: npt.NDArray[np.uint8], box: Box) -> bytes:
-    """Pixels (h, w, 3) or (h, w) as a small deflated TIFF, made in memory: a full disk is met by plain file writing."""
-    planes = np.moveaxis(np.atleast_3d(pixels), -1, 0)
-    count, height, width = planes.shape
-    with MemoryFile() as memory:
-        with memory.open(
-            driver="GTiff",
-            height=height,
-            width=width,
-            count=count,
-            dtype="uint8",
-            interleave="pixel",
-            photometric="RGB" if count == 3 else "MINISBLACK",
-            compress="DEFLATE",
-            zlevel=1,
-            crs="EPSG:3857",
-            transform=_transform(box),
-        ) as dataset:
-            dataset.write(planes)
-        return bytes(memory.read())
-
-
-def _transform(box: Box) -> Affine:
-    """From (column, row) within a box to EPSG:3857 metres."""
-    left, _, _, top = box_mercator_bounds(box)
-    metres = EQUATOR_GSD / 2.0**box.zoom
-    return Affine(metres, 0.0, left, 0.0, -metres, top)
-
-
-def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str], band: Band | None) -> Path:
+def _joined(folder: Path, box: Box, pieces: list[Piece], tags: dict[str, str], band: Band | None) -> Path:
     """Join the pieces into a finished, checked file inside `folder`."""
     mosaic, finished = folder / "mosaic.vrt", folder / "finished.tif"
-    write_whole(mosaic, _mosaic(box, pieces, band).encode())
+    write_whole(mosaic, mosaic_xml(box, pieces, band).encode())
     for leftover in folder.glob("tmp*.tif"):
         leftover.unlink()
     cog_translate(
@@ -218,7 +144,7 @@ def _joined(folder: Path, box: Box, pieces: list[_Piece], tags: dict[str, str], 
         overview_resampling="average" if band is None or band.kind == "values" else "mode",
         in_memory=False,
         allow_intermediate_compression=True,
-        config=_GDAL,
+        config=GDAL_OPTIONS,
         colormap=None if band is None else colour_table(band),
         additional_cog_metadata=tags,
         quiet=True,
@@ -247,42 +173,3 @@ def _with_room_for_overviews(box: Box) -> Box:
     size = world_size(box.zoom)
     height, width = max(box.height, least), max(box.width, least)
     return Box(box.zoom, min(box.row, size - height), min(box.column, size - width), height, width)
-
-
-def _mosaic(box: Box, pieces: list[_Piece], band: Band | None) -> str:
-    """A GDAL virtual raster over the pieces."""
-    transform = ", ".join(map(repr, _transform(box).to_gdal()))
-    lines = [
-        f'<VRTDataset rasterXSize="{box.width}" rasterYSize="{box.height}">',
-        "<SRS>EPSG:3857</SRS>",
-        f"<GeoTransform>{transform}</GeoTransform>",
-    ]
-    one = "Palette" if band is not None and band.kind == "classes" else "Gray"
-    colours = ("Red", "Green", "Blue") if band is None else (one,)
-    for number, colour in enumerate(colours, start=1):
-        lines.append(f'<VRTRasterBand dataType="Byte" band="{number}"><ColorInterp>{colour}</ColorInterp>')
-        for piece in pieces:
-            size = f'xSize="{piece.box.width}" ySize="{piece.box.height}"'
-            lines.append(
-                f'<SimpleSource><SourceFilename relativeToVRT="1">{piece.name}</SourceFilename>'
-                f"<SourceBand>{number}</SourceBand>"
-                f'<SrcRect xOff="0" yOff="0" {size}/>'
-                f'<DstRect xOff="{piece.column}" yOff="{piece.row}" {size}/></SimpleSource>'
-            )
-        lines.append("</VRTRasterBand>")
-    lines.append("</VRTDataset>")
-    return "\n".join(lines)
-
-
-def _tags(engine: PixelSource, world: World, box: Box, band: Band | None) -> dict[str, str]:
-    return {
-        "TIFFTAG_IMAGEDESCRIPTION": "Synthetic imagery made by a generative model; it shows no real place as it is",
-        "TIFFTAG_SOFTWARE": f"earthgen {earthgen.__version__}",
-        "EARTHGEN_SYNTHETIC": "YES",
-        "EARTHGEN_WORLD": world.canonical_json,
-        "EARTHGEN_WORLD_ID": world.id,
-        "EARTHGEN_WEIGHTS": engine.weights_id,
-        "EARTHGEN_FINGERPRINT": engine.fingerprint,
-        "EARTHGEN_ZOOM": str(box.zoom),
-        **({} if band is None else band_tags(band)),
-    }

@@ -9,14 +9,62 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from earthgen.errors import ExportError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where an export stops, to be gone on with later.
+
+    Attributes:
+        bytes: of finished work, that of earlier runs included; None for no limit.
+        seconds: of this run; None for no limit.
+    """
+
+    bytes: int | None = None
+    seconds: float | None = None
+
+
+class Allowance:
+    """What one run may still do; its time runs from when it is made."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._begun = time.monotonic()
+
+    def check(self, used: int, target: Path, done: int, total: int, what: str) -> None:
+        """Stop the run if it has to stop now.
+
+        Args:
+            used: bytes of finished work, the next piece of it included.
+            target: the file to be written.
+            done: how many of its parts are finished.
+            total: how many it has.
+            what: they are called.
+
+        Raises:
+            ExportError: a limit is reached; it says which, and how to go on.
+        """
+        most, seconds = self._limits.bytes, self._limits.seconds
+        if most is not None and used > most:
+            reached = f"{most} bytes"
+        elif seconds is not None and time.monotonic() - self._begun > seconds:
+            reached = f"{seconds:g} seconds"
+        else:
+            return
+        raise ExportError(
+            f"{target} is not finished: the limit of {reached} is reached; {done} of {total} {what} wait in"
+            f" {target.name}.part, and the same command goes on from there"
+        )
 
 
 @contextmanager
