@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,6 +94,46 @@ def read_public(path: str | Path) -> State:
         WeightsError: nothing is there, it is truncated or corrupt, it holds objects other than tensors, or it is no
             dictionary of tensors.
     """
+    state = _unpickled(path)
+    if not _is_state(state):
+        raise WeightsError(f"{path} is no dictionary of tensors; a bare state dictionary is needed")
+    return {key.removeprefix("module."): value.float() for key, value in state.items()}
+
+
+def read_public_parts(
+    path: str | Path, parts: Sequence[str], idle: Callable[[str], bool] = lambda _: False
+) -> dict[str, State]:
+    """Read a checkpoint that holds several state dictionaries, without running anything in it.
+
+    Args:
+        path: the file.
+        parts: their names in it; other entries (the epoch, optimisers) are not looked at.
+        idle: whether a tensor, by part and name with a dot between, is not wanted; it is dropped early, to save memory.
+
+    Raises:
+        WeightsError: as `read_public`, or a part is missing.
+    """
+    found = _unpickled(path)
+    wrong = [part for part in parts if not isinstance(found, dict) or not _is_state(found.get(part))]
+    if wrong:
+        raise WeightsError(f"{path} has no state dictionary {wrong[0]!r}; {', '.join(parts)} are needed")
+    return {
+        part: {
+            name: value.float()
+            for key, value in found[part].items()
+            if not idle(f"{part}.{(name := key.removeprefix('module.'))}")
+        }
+        for part in parts
+    }
+
+
+def _is_state(state: Any) -> bool:
+    return isinstance(state, dict) and all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    )
+
+
+def _unpickled(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weights at {path}; a checkpoint file is needed")
@@ -100,7 +141,7 @@ def read_public(path: str | Path) -> State:
         with warnings.catch_warnings():
             # Old pickles make torch warn of its own internals.
             warnings.simplefilter("ignore")
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "global" in str(error).lower():
             raise WeightsError(
@@ -109,11 +150,6 @@ def read_public(path: str | Path) -> State:
         raise WeightsError(f"{path} is no torch checkpoint, or is damaged") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{path} is truncated or damaged: {first_line(error)}") from error
-    if not isinstance(state, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
-    ):
-        raise WeightsError(f"{path} is no dictionary of tensors; a bare state dictionary is needed")
-    return {key.removeprefix("module."): value.float() for key, value in state.items()}
 
 
 def fill(net: nn.Module, state: State, source: str | Path) -> None:

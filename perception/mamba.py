@@ -1,7 +1,8 @@
 """The selective state space block (Mamba; Gu & Dao, arXiv 2312.00752, figure 3), in parts that vision models join anew.
 
-A `Direction` holds what one scan needs: the short causal convolution, the projections that select time step, B and C at
-each position, and the decay. Several of them over one input, each from its own end, make a bidirectional block.
+A `Selection` holds what one scan needs: the projections that select time step, B and C at each position, and the
+decay; a `Direction` has the short causal convolution before it as well. Several of them over one input, each from its
+own end, make a bidirectional block.
 Attribute names are those of the reference implementation, so that public checkpoints map onto them.
 
 Tokens lie as (b, l, c) in memory and the inside of a scan as (b, e, l). The matrix products that lead from one to the
@@ -23,19 +24,17 @@ _STEP_RANGE = (1e-3, 1e-1)
 _STEP_FLOOR = 1e-4
 
 
-class Direction(nn.Module):
-    """Parameters of one scan over E = `channels` channels.
+class Selection(nn.Module):
+    """Parameters of one scan over E = `channels` channels that were convolved already.
 
     Args:
         channels: E, the inner width.
         states: N, states of each channel.
         rank: width of the bottleneck through which time steps are projected.
-        kernel: positions that the causal convolution sees.
     """
 
-    def __init__(self, channels: int, states: int, rank: int, kernel: int) -> None:
+    def __init__(self, channels: int, states: int, rank: int) -> None:
         super().__init__()
-        self.conv1d = nn.Conv1d(channels, channels, kernel, groups=channels)
         self.x_proj = nn.Linear(channels, rank + 2 * states, bias=False)
         self.dt_proj = nn.Linear(rank, channels)
         self.A_log = nn.Parameter(torch.arange(1, states + 1).float().log().repeat(channels, 1))
@@ -47,6 +46,31 @@ class Direction(nn.Module):
             # The inverse of softplus.
             self.dt_proj.bias.copy_(steps + torch.log(-torch.expm1(-steps)))
 
+    def scanned(self, u: torch.Tensor, backwards: bool) -> torch.Tensor:
+        """Scan what the convolution left, after SiLU: (b, e, l) to the same shape, not gated."""
+        rank, states = self.dt_proj.in_features, self.A_log.shape[1]
+        selected = torch.bmm(u.transpose(1, 2), self.x_proj.weight.t().expand(len(u), -1, -1))  # (b, l, rank + 2n)
+        step, B, C = (part.transpose(1, 2) for part in selected.split([rank, states, states], dim=-1))
+        bias, weight = self.dt_proj.bias[:, None], self.dt_proj.weight.expand(len(u), -1, -1)
+        # The bias belongs inside softplus, so the scan is given none.
+        delta = torch.baddbmm(bias, weight, step)
+        return selective_scan(u, delta, -torch.exp(self.A_log), B, C, self.D, backwards=backwards)
+
+
+class Direction(Selection):
+    """A scan with a convolution of its own.
+
+    Args:
+        channels: E, the inner width.
+        states: N, states of each channel.
+        rank: width of the bottleneck through which time steps are projected.
+        kernel: positions that the causal convolution sees.
+    """
+
+    def __init__(self, channels: int, states: int, rank: int, kernel: int) -> None:
+        super().__init__(channels, states, rank)
+        self.conv1d = nn.Conv1d(channels, channels, kernel, groups=channels)
+
     def forward(self, x: torch.Tensor, backwards: bool) -> torch.Tensor:
         """Scan a sequence.
 
@@ -57,22 +81,16 @@ class Direction(nn.Module):
         Returns:
             (b, e, l), not gated.
         """
-        u = F.silu(self._convolved(x, backwards))
-        rank, states = self.dt_proj.in_features, self.A_log.shape[1]
-        selected = torch.bmm(u.transpose(1, 2), self.x_proj.weight.t().expand(len(u), -1, -1))  # (b, l, rank + 2n)
-        step, B, C = (part.transpose(1, 2) for part in selected.split([rank, states, states], dim=-1))
-        bias, weight = self.dt_proj.bias[:, None], self.dt_proj.weight.expand(len(u), -1, -1)
-        # The bias belongs inside softplus, so the scan is given none.
-        delta = torch.baddbmm(bias, weight, step)
-        return selective_scan(u, delta, -torch.exp(self.A_log), B, C, self.D, backwards=backwards)
+        return self.scanned(F.silu(convolved(self.conv1d, x, backwards)), backwards)
 
-    def _convolved(self, x: torch.Tensor, backwards: bool) -> torch.Tensor:
-        """Depthwise convolution (b, e, l) over what came before each position, or backwards over what comes after."""
-        weight, bias = self.conv1d.weight, self.conv1d.bias
-        reach, length = weight.shape[-1] - 1, x.shape[-1]
-        if backwards:
-            return F.conv1d(x, weight.flip(-1), bias, padding=reach, groups=len(weight))[..., reach:]
-        return F.conv1d(x, weight, bias, padding=reach, groups=len(weight))[..., :length]
+
+def convolved(conv: nn.Conv1d, x: torch.Tensor, backwards: bool = False) -> torch.Tensor:
+    """Depthwise convolution (b, e, l) over what came before each position, or backwards over what comes after."""
+    weight, bias = conv.weight, conv.bias
+    reach, length = weight.shape[-1] - 1, x.shape[-1]
+    if backwards:
+        return F.conv1d(x, weight.flip(-1), bias, padding=reach, groups=len(weight))[..., reach:]
+    return F.conv1d(x, weight, bias, padding=reach, groups=len(weight))[..., :length]
 
 
 def project(weight: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
