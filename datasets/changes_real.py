@@ -1,0 +1,263 @@
+"""Pairs of dates from real imagery, of packs under `labels/` that may be redistributed.
+
+| set | change | training | held out |
+|---|---|---|---|
+| `chesapeake` | none: NAIP of two seasons, 1 m | 8 pairs of one place | 8 of another |
+| `landsat` | labelled pixels at 30 m | Taizhou 2000 / 2003 | Nanjing 2000 / 2002 |
+| `joplin` | houses that a tornado destroyed, 0.6 m | none | all 25 pairs |
+| `dubai` | composed: parts of one picture laid into another, 1.5 m | parts 1 to 7 | part 8 |
+| `kampala` | the same with roofs, 0.3 m | one part of the town | the others |
+
+Held-out pairs are of other ground than those for training; of Joplin nothing is seen in training. Its labels are
+predictions of a model that was trained on non-commercial data, so no weights are trained on them.
+
+Real pairs with labels are few here. So the labelled pictures of single dates give composed ones (a step beyond Zheng
+et al., ChangeStar, arXiv 2108.07002, who take any two pictures as a pair): both dates are one crop, and parts of other
+pictures with known classes are laid into both dates or into the later one alone. Where the class became another one,
+that is change. Since some parts lie in both dates, a seam is no evidence. Composed pairs want the effects of two dates
+(`datasets.changes.dated`), as pairs of the engine do; the sets in `WITH_DATES` have dates of their own.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+from datasets.changes import CLASSES, Bytes, ChangeSample, Mask, generator
+from datasets.packs import DatasetNotFoundError
+from datasets.pyramids import halved
+
+Split = Literal["train", "val"]
+
+WITH_DATES = ("chesapeake", "joplin", "landsat")
+"""Sets whose two pictures were really taken at two dates."""
+COMPOSED_SIDE = 256
+COMPOSED_PAIRS: dict[Split, int] = {"train": 240, "val": 40}
+"""Pairs that are composed from each of the two packs."""
+_DEBRIS = 24
+"""Pixels around a destroyed house where debris lies on what the labels call unchanged: nothing is known there."""
+_DISPLAY = (30.0, 200.0)
+"""Grey levels to which the 2nd and 98th percentile of a raw Landsat band are stretched."""
+
+SOURCES: dict[str, str] = {
+    "chesapeake": "NAIP public domain (USDA); land cover free to use with credit to the Chesapeake Conservancy",
+    "landsat": "Landsat 7, USGS public domain; labels by C. Wu, B. Du and L. Zhang",
+    "joplin": "xView2 deploy repository, MIT; imagery NOAA; labels predicted by the xView2 winner",
+    "dubai": "open access; Humans in the Loop and the Mohammed Bin Rashid Space Centre",
+    "kampala": "imagery CC BY 4.0, OpenAerialMap contributors; outlines ODbL, (c) OpenStreetMap contributors",
+}
+"""The sets, with terms and the credit that they ask for."""
+
+
+def read_real_pairs(labels: Path, split: Split, composed: int | None = None) -> Iterator[ChangeSample]:
+    """Every pair of one split, in a fixed order.
+
+    Args:
+        labels: the folder `labels/`.
+        split: "val" holds other ground than "train".
+        composed: pairs to compose from each of the packs of single dates; None for COMPOSED_PAIRS.
+
+    Raises:
+        DatasetNotFoundError: a pack is missing.
+    """
+    count = COMPOSED_PAIRS[split] if composed is None else composed
+    yield from _chesapeake(labels, split)
+    yield from _landsat(labels, split)
+    yield from _joplin(labels, split)
+    yield from _dubai(labels, split, count)
+    yield from _kampala(labels, split, count)
+
+
+# --- Two real dates ---
+
+
+def _chesapeake(labels: Path, split: Split) -> Iterator[ChangeSample]:
+    folder = _folder(labels, "chesapeake_naip_landcover")
+    named = {1: "water", 2: "tree", 3: "low vegetation", 4: "bare ground", 6: "road"}
+    for row in _table(folder / "patches.csv"):
+        if row["split"] != split:
+            continue
+        name = row["name"]
+        cover = _covers(_plane(folder / "landcover" / f"{name}.png"), named)
+        cover[_plane(folder / "buildings" / f"{name}.png") > 0] = _code("building")
+        still = np.zeros(cover.shape, dtype=np.bool_)
+        before, after = _rgb(folder / "A" / f"{name}.png"), _rgb(folder / "B" / f"{name}.png")
+        yield ChangeSample("chesapeake", name, name.rsplit("-", 1)[0], before, after, still, ~still, cover, cover)
+
+
+def _landsat(labels: Path, split: Split) -> Iterator[ChangeSample]:
+    """One scene each: the labels are single pixels and patches, most of the ground has none."""
+    city = "taizhou" if split == "train" else "nanjing"
+    with np.load(_folder(labels, "landsat_cd") / f"{city}.npz") as arrays:
+        first, second, label = arrays["t1"], arrays["t2"], arrays["label"]
+    before, after = (np.stack([_stretched(raw[band]) for band in (2, 1, 0)], axis=-1) for raw in (first, second))
+    unknown = np.zeros(label.shape, dtype=np.uint8)
+    yield ChangeSample("landsat", city, city, before, after, label == 1, label != 255, unknown, unknown)
+
+
+def _joplin(labels: Path, split: Split) -> Iterator[ChangeSample]:
+    """Major damage and destruction are change, minor damage is left open."""
+    folder = _folder(labels, "joplin_tornado")
+    if split == "train":
+        return
+    for row in _table(folder / "tiles.csv"):
+        name = row["name"]
+        damage = _plane(folder / "damage" / f"{name}.png")
+        change = damage >= 3
+        near = ndimage.distance_transform_edt(~change) <= _DEBRIS if change.any() else change
+        known = change | (damage == 1) | ((damage == 0) & ~near)
+        before = np.where(damage > 0, _code("building"), 0).astype(np.uint8)
+        after = np.where((damage > 0) & ~change, _code("building"), 0).astype(np.uint8)
+        first, second = (_rgb(folder / date / f"{name}.jpg") for date in "AB")
+        yield ChangeSample("joplin", name, name.split("_")[0], first, second, change, known, before, after)
+
+
+# --- Composed ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A picture of one date: uint8 (h, w, 3), the pack's codes (h, w), and whether code 0 is a class of its own."""
+
+    name: str
+    pixels: Bytes
+    codes: Bytes
+    zero_is_known: bool
+
+
+def _dubai(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
+    """Six classes at some 1.5 m; vegetation may be trees or lower, so it has no name here."""
+    folder = _folder(labels, "dubai_segmentation")
+    pictures = [
+        _Picture(row["name"], _rgb(path), _plane(folder / "masks" / f"{row['name']}.png"), False)
+        for row in _table(folder / "images.csv")
+        if row["split"] == split and (path := folder / "images" / f"{row['name']}.jpg").is_file()
+    ]
+    yield from _composed("dubai", pictures, {1: "building", 2: "bare ground", 3: "road", 5: "water"}, split, count)
+
+
+def _kampala(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
+    """Roofs at 0.3 m; what is no roof has no name."""
+    folder = _folder(labels, "oam_kampala_buildings")
+    pictures = []
+    for row in _table(folder / "tiles.csv"):
+        gsd = float(row["gsd_m"])
+        if (row["split"] == "train") != (split == "train") or gsd < 0.1:
+            continue
+        pixels = _rgb(folder / "images" / f"{row['name']}.jpg")
+        codes = (_plane(folder / "masks" / f"{row['name']}.png") > 0).astype(np.uint8)
+        if gsd < 0.25:
+            pixels, codes = halved(pixels), codes[1::2, 1::2]
+        pictures.append(_Picture(row["name"], pixels, codes, True))
+    yield from _composed("kampala", pictures, {1: "building"}, split, count)
+
+
+def _composed(
+    source: str, pictures: list[_Picture], named: dict[int, str], split: Split, count: int
+) -> Iterator[ChangeSample]:
+    """Pairs of a set of pictures, each a function of its number."""
+    for number in range(count):
+        random = generator(sum(source.encode()), split == "val", number)
+        ground = pictures[random.integers(len(pictures))]
+        side = min(COMPOSED_SIDE, *ground.codes.shape)
+        before, codes = _cut(ground, side, random)
+        for _ in range(int(random.integers(3))):
+            before, codes = _laid(before, codes, pictures, random)
+        after, later = before, codes
+        if random.random() < 0.85:
+            for _ in range(int(random.integers(1, 4))):
+                after, later = _laid(after, later, pictures, random)
+        known = (codes == later) | (ground.zero_is_known | ((codes > 0) & (later > 0)))
+        name = f"{source}-{split}-{number:03d}"
+        covers = (_covers(some, named) for some in (codes, later))
+        yield ChangeSample(source, name, ground.name, before, after, (codes != later) & known, known, *covers)
+
+
+def _cut(picture: _Picture, side: int, random: np.random.Generator) -> tuple[Bytes, Bytes]:
+    """A square of a picture and its codes."""
+    height, width = picture.codes.shape
+    top, left = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
+    part = slice(top, top + side), slice(left, left + side)
+    return picture.pixels[part], picture.codes[part]
+
+
+def _laid(pixels: Bytes, codes: Bytes, pictures: list[_Picture], random: np.random.Generator) -> tuple[Bytes, Bytes]:
+    """A part of another picture, of one class and within a polygon, on top of this one."""
+    side = len(codes)
+    fitting = [picture for picture in pictures if min(picture.codes.shape) >= side]
+    donor, donated = _cut(fitting[random.integers(len(fitting))], side, random)
+    present = [int(code) for code in np.unique(donated) if code > 0]
+    shape = _polygon(side, random)
+    if not present:
+        return pixels, codes
+    part = shape & (donated == random.choice(present))
+    laid = pixels.copy()
+    laid[part] = donor[part]
+    return laid, np.where(part, donated, codes).astype(np.uint8)
+
+
+def _polygon(side: int, random: np.random.Generator) -> Mask:
+    """A lump with five to ten corners, up to nine tenths of the square wide."""
+    corners = int(random.integers(5, 11))
+    angles = (np.arange(corners) + random.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
+    radii = np.exp(random.uniform(np.log(side / 10), np.log(side / 2.2))) * random.uniform(0.7, 1.3, corners)
+    middle = random.uniform(0.1, 0.9, 2) * side
+    across, down = middle[0] + radii * np.cos(angles), middle[1] + radii * np.sin(angles)
+    points = [(float(x), float(y)) for x, y in zip(across, down, strict=True)]
+    canvas = Image.new("1", (side, side))
+    ImageDraw.Draw(canvas).polygon(points, fill=1)
+    return np.array(canvas, dtype=np.bool_)
+
+
+# --- Files ---
+
+
+def _code(name: str) -> int:
+    return 1 + CLASSES.index(name)
+
+
+def _covers(codes: Bytes, named: dict[int, str]) -> Bytes:
+    """A pack's codes as those of CLASSES; what has no name there is 0."""
+    table = np.zeros(256, dtype=np.uint8)
+    for code, name in named.items():
+        table[code] = _code(name)
+    return table[codes]
+
+
+def _stretched(raw: Bytes) -> Bytes:
+    """Raw digital numbers as brightness: linearly, by their percentiles."""
+    low, high = np.percentile(raw, (2, 98))
+    dark, bright = _DISPLAY
+    shown = dark + (raw - low) * (bright - dark) / max(1.0, high - low)
+    return np.asarray(np.clip(np.rint(shown), 0, 255), dtype=np.uint8)
+
+
+def _folder(labels: Path, pack: str) -> Path:
+    folder = labels / pack
+    if not folder.is_dir():
+        raise DatasetNotFoundError(f"pack {pack} is missing: {folder} is not a folder")
+    return folder
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise DatasetNotFoundError(f"{path} is missing")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _rgb(path: Path) -> Bytes:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def _plane(path: Path) -> npt.NDArray[np.uint8]:
+    picture = Image.open(path)
+    return np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.uint8)
