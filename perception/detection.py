@@ -118,7 +118,7 @@ class Detection:
         (on the ellipsoid), the mean `probability` and, with classes, their names `before` and `after`.
 
         Args:
-            most: leave all but so many of the largest out; None for all.
+            most: keep so many of the largest and say in `left_out` how many others there are; None for all.
 
         Raises:
             PairError: the pair had no reference system, so no coordinates can be given.
@@ -131,10 +131,11 @@ class Detection:
             codes = (labels[0].astype(np.int32) * 256 + labels[1]) * self.mask
         areas = list(features.shapes(codes, mask=self.mask, connectivity=8, transform=self.transform))
         pixels, probability = self._measured([shape for shape, _ in areas])
+        largest = np.argsort(-pixels, kind="stable")[:most]
+        shapes = [areas[index][0] for index in largest]
+        geometries = transform_geom(self.crs, CRS.from_epsg(4326), shapes, precision=_COORDINATE_DIGITS)
         collected = []
-        for index in np.argsort(-pixels, kind="stable")[:most]:
-            shape, code = areas[index]
-            geometry = transform_geom(self.crs, CRS.from_epsg(4326), shape, precision=_COORDINATE_DIGITS)
+        for index, geometry in zip(largest, geometries, strict=True):
             geometry["coordinates"] = _by_the_right_hand(geometry["coordinates"])
             square_metres, _ = _EARTH.geometry_area_perimeter(shapely_shape(geometry))
             properties: dict[str, Any] = {
@@ -143,10 +144,11 @@ class Detection:
                 "probability": round(probability[index], 4),
             }
             if labels is not None:
-                before, after = divmod(int(code), 256)
+                before, after = divmod(int(areas[index][1]), 256)
                 properties |= {"before": self.classes[before - 1], "after": self.classes[after - 1]}
             collected.append({"type": "Feature", "properties": properties, "geometry": geometry})
-        return {"type": "FeatureCollection", "features": collected}
+        collection: dict[str, Any] = {"type": "FeatureCollection", "features": collected}
+        return collection if most is None else collection | {"left_out": len(areas) - len(collected)}
 
     def _measured(self, shapes: list[dict[str, Any]]) -> tuple[npt.NDArray[np.int64], list[float]]:
         """Pixels and mean probability of each shape."""

@@ -523,6 +523,7 @@ def test_activity_says_what_is_done(client: TestClient) -> None:
         "waiting_tiles": 0,
         "waiting_areas": 0,
         "waiting_searches": 0,
+        "waiting_detections": 0,
     }
 
 

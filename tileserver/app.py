@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from earthgen import __version__
-from tileserver import bands, find, generate, worlds
+from tileserver import bands, detect, find, generate, worlds
 from tileserver.dependencies import service_of
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
@@ -53,6 +53,8 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
     app.include_router(generate.router)
     app.include_router(find.router, prefix="/worlds/{world}")
     app.include_router(bands.router, prefix="/worlds/{world}")
+    app.include_router(detect.router)
+    app.include_router(detect.world_router, prefix="/worlds/{world}")
     factory = WorldFactory(router_prefix="/worlds/{world}", name="world", attribution=settings.attribution)
     app.include_router(factory.router, prefix="/worlds/{world}", tags=["one world"])
     _add_pages(app)
@@ -114,6 +116,7 @@ def _add_status_routes(app: FastAPI) -> None:
             "waiting_tiles": service.waiting,
             "waiting_areas": service.slots.waiting,
             "waiting_searches": service.searches.waiting,
+            "waiting_detections": service.detections.waiting,
         }
         return JSONResponse(content, headers=_NO_STORE)
 

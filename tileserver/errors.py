@@ -31,6 +31,7 @@ from earthgen.errors import (
     WeightsError,
     WorldError,
 )
+from perception.errors import UnknownModelError
 
 CLIENT_GONE = 499
 """What the log says when the client closed the connection first; nobody receives it."""
@@ -41,6 +42,7 @@ STATUS_CODES: dict[type[Exception], int] = {
     WorldError: 422,
     RequestTooLargeError: 413,
     UnknownWorldError: 404,
+    UnknownModelError: 422,
     OverloadedError: 503,
     RequestCancelledError: CLIENT_GONE,
     RegistryError: 500,

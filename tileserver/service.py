@@ -21,6 +21,7 @@ from tileserver.admission import Cancelled, Slots, TileQueue
 from tileserver.reader import WorldEngine
 from tileserver.rendering import ENCODERS
 from tileserver.settings import Settings
+from tileserver.watching import Watcher
 
 EngineFactory = Callable[[Settings], WorldEngine]
 
@@ -77,6 +78,9 @@ class Service:
         self.slots = Slots(settings.region_threads, settings.region_queue)
         # A search goes on for minutes; areas must not wait behind it.
         self.searches = Slots(settings.search_threads, settings.search_queue, what="searches")
+        # So does a comparison of two pictures.
+        self.detections = Slots(settings.detect_threads, settings.detect_queue, what="detections")
+        self.watcher = Watcher(settings.perception_weights)
         # What is ready must not wait behind what has to be generated.
         self._ready = TileQueue(2, 4 * settings.tile_queue, lambda _: 1, "ready")
         self._threads = settings.tile_threads or max(2, settings.threads or len(os.sched_getaffinity(0)))

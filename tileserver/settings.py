@@ -24,6 +24,9 @@ class Settings(BaseSettings):
     band_weights: Path | None = Field(
         default=None, description="Folder of weights of bands, one folder a band, before those of the package."
     )
+    perception_weights: Path | None = Field(
+        default=None, description="Folder of weights of change detectors, one folder a model, before the package's."
+    )
     cache: Path | None = Field(
         default=None, description="Folder of finished windows and registered worlds; memory only if absent."
     )
@@ -52,6 +55,8 @@ class Settings(BaseSettings):
     region_queue: int = Field(default=16, ge=0, description="Such requests that may wait; further ones get 503.")
     search_threads: int = Field(default=2, ge=1, le=32, description="Searches by text that go on at a time.")
     search_queue: int = Field(default=8, ge=0, description="Such searches that may wait; further ones get 503.")
+    detect_threads: int = Field(default=1, ge=1, le=32, description="Change detections that go on at a time.")
+    detect_queue: int = Field(default=4, ge=0, description="Such requests that may wait; further ones get 503.")
     encoded_bytes: int = Field(default=32 << 20, ge=0, description="Bytes of encoded tiles kept in memory, per worker.")
 
     max_pixels: int = Field(
@@ -59,6 +64,9 @@ class Settings(BaseSettings):
         ge=256 * 256,
         le=4096 * 4096,
         description="Pixels of one area, preview or statistics request.",
+    )
+    detect_pixels: int = Field(
+        default=1024 * 1024, ge=64 * 64, le=4096 * 4096, description="Pixels of one change detection."
     )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of one request body.")
     max_worlds: int = Field(default=10_000, ge=0, description="Worlds that may be registered.")

@@ -1,0 +1,122 @@
+"""What one server process holds to look at its worlds: detectors, loaded when first asked for, and latest answers."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cachetools import LRUCache
+
+from earthgen.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from perception.detector import ChangeDetector
+
+_KEPT_BYTES = 16 << 20
+_ID_CHARACTERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedDetector:
+    """A detector and the id of its weights."""
+
+    detector: ChangeDetector
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One change map in both of its formats."""
+
+    geojson: bytes
+    geotiff: bytes
+
+
+class Watcher:
+    """Detectors by name; perception, and with it torch, is imported when the first one is asked for.
+
+    Args:
+        weights: folder with a folder of weights for each model, before those that ship; None for the latter alone.
+    """
+
+    def __init__(self, weights: Path | None) -> None:
+        self._weights = weights
+        self._loading = threading.Lock()
+        self._loaded: dict[str, LoadedDetector] = {}
+        self._keeping = threading.Lock()
+        self._kept: LRUCache[str, Answer] = LRUCache(_KEPT_BYTES, getsizeof=_size)
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model as JSON; see `perception.registry.describe`. `absent` says why one is not available."""
+        from earthgen.errors import WeightsError
+        from perception.registry import MODELS, describe
+
+        described = []
+        for model in MODELS.values():
+            folder = self._folder(model.name)
+            try:
+                item = describe(model, folder)
+            except WeightsError:
+                item = describe(model, None) | {"absent": "its weights are damaged"}
+            if folder is None:
+                item["absent"] = "its weights are not installed"
+            described.append(item)
+        return described
+
+    def detector(self, name: str) -> LoadedDetector:
+        """A model, loaded once.
+
+        Raises:
+            UnknownModelError: no model of that name.
+            InvalidRequestError: one without weights.
+            WeightsError: its weights cannot be used.
+        """
+        with self._loading:
+            loaded = self._loaded.get(name)
+            if loaded is None:
+                loaded = self._loaded[name] = self._load(name)
+            return loaded
+
+    def kept(self, key: str) -> Answer | None:
+        """An answer that was given not long ago."""
+        with self._keeping:
+            return self._kept.get(key)
+
+    def keep(self, key: str, answer: Answer) -> None:
+        """Remember an answer for a while: whoever has seen a change map may want it in the other format too."""
+        with self._keeping:
+            if _size(answer) <= self._kept.maxsize:
+                self._kept[key] = answer
+
+    def _load(self, name: str) -> LoadedDetector:
+        from perception.checkpoint import FILE
+        from perception.registry import MODELS, load
+
+        folder = self._folder(name)
+        if name in MODELS and folder is None:
+            with_weights = ", ".join(one for one in MODELS if self._folder(one) is not None) or "none"
+            raise InvalidRequestError(
+                f"model {name} has no weights on this server; models with weights: {with_weights}"
+            )
+        detector = load(name, folder)
+        # Not to be reached with an unknown name.
+        assert folder is not None
+        digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
+        return LoadedDetector(detector, digest[:_ID_CHARACTERS])
+
+    def _folder(self, name: str) -> Path | None:
+        from perception.checkpoint import FILE
+        from perception.registry import MODELS
+
+        model = MODELS.get(name)
+        if model is None:
+            return None
+        own = self._weights and self._weights / name
+        return own if own and (own / FILE).is_file() else model.weights
+
+
+def _size(answer: Answer) -> int:
+    return len(answer.geojson) + len(answer.geotiff)
