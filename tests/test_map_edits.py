@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -46,14 +47,19 @@ def ask_for_prompt(page: Any, prompt: str) -> None:
     page.fill("#prompt", prompt)
 
 
+def set_corners(page: Any, press: Callable[[int, int], object], corners: list[tuple[int, int]]) -> None:
+    """Press on the corners of an area, each once the page has said that it has taken the one before."""
+    hint = page.locator("#draw-hint")
+    expect(hint).to_have_text("Set the corners of the area")
+    for count, (x, y) in enumerate(corners, 1):
+        press(x, y)
+        expect(hint).to_have_text(re.compile(f"^{count} corners? set"))
+
+
 def draw(page: Any, corners: list[tuple[int, int]]) -> None:
     """Click the corners of an area, and the first one again."""
-    expect(page.locator("#draw-bar")).to_be_visible()  # the library has been loaded
-    for x, y in [*corners, corners[0]]:
-        page.mouse.move(x, y)
-        page.wait_for_timeout(50)  # the pointer is followed once a frame
-        page.mouse.click(x, y)
-        page.wait_for_timeout(50)
+    set_corners(page, page.mouse.click, corners)
+    page.mouse.click(*corners[0])
     expect(page.locator("#edit-form")).to_be_visible()
 
 
@@ -69,6 +75,18 @@ def edit_middle(page: Any, action: str = "snow", **fields: str) -> None:
     page.click("#edit-apply")
     expect(page.locator("#edit-list li")).to_have_count(count + 1)
     settle(page)
+
+
+@contextmanager
+def held_back(page: Any, pattern: str) -> Iterator[None]:
+    """Requests whose address matches stay without an answer until the end."""
+    held: list[Any] = []
+    holding = True
+    page.route(pattern, lambda route: held.append(route) if holding else route.continue_())
+    yield
+    holding = False
+    for route in held:
+        route.continue_()
 
 
 def posted(page: Any) -> list[Any]:
@@ -363,6 +381,41 @@ def test_drawing_by_keyboard_and_giving_it_up(open_page: OpenPage) -> None:
     expect(page.locator("#draw")).to_be_visible()
 
 
+def test_area_is_finished_by_a_button_that_says_when_it_can(open_page: OpenPage) -> None:
+    page = open_page("/" + PLANET)
+    bodies = posted(page)
+    page.keyboard.press("d")
+    for button in ("finish", "undo"):
+        expect(page.locator(f"#draw-{button}")).to_be_disabled()
+    set_corners(page, page.mouse.click, [(420, 100), (640, 100)])
+    expect(page.locator("#draw-finish")).to_be_disabled()
+    for x, y in ((640, 330), (420, 330)):
+        page.mouse.click(x, y)
+    expect(page.locator("#draw-hint")).to_have_text("4 corners set")
+    page.click("#draw-undo")
+    expect(page.locator("#draw-hint")).to_have_text("3 corners set")
+    page.click("#draw-finish")  # the pointer's way there adds no corner
+    page.select_option("#edit-action", "snow")
+    page.click("#edit-apply")
+    expect(page.locator("#edit-list li")).to_have_count(1)
+    assert len(bodies[0]["edits"][0]["polygon"]) == 3
+
+
+def test_drawing_tools_that_are_slow_to_come_are_waited_for_or_given_up(open_page: OpenPage) -> None:
+    page = open_page("/" + PLANET)
+    with held_back(page, "**/terra-draw.modern.js"):
+        page.keyboard.press("d")
+        expect(page.locator("#draw-hint")).to_have_text("Fetching the drawing tools…")
+        page.mouse.click(420, 100)
+        page.keyboard.press("Escape")
+        expect(page.locator("#draw-bar")).to_be_hidden()
+        page.keyboard.press("d")
+        page.keyboard.press("d")
+        expect(page.locator("#draw-bar")).to_be_visible()
+    draw(page, [(420, 100), (640, 100), (640, 330)])
+    assert page.complaints == []
+
+
 def test_days_of_edits_are_on_a_slider(open_page: OpenPage) -> None:
     page = open_page("/" + PLANET)
     edit_middle(page, "autumn", **{"from": "2026-09-15", "until": "2026-12-01"})
@@ -383,6 +436,26 @@ def test_days_of_edits_are_on_a_slider(open_page: OpenPage) -> None:
     again = open_page(page.url.removeprefix(page.evaluate("location.origin")))
     expect(again.locator("#day-label")).to_have_text("2026-09-15")
     assert shows(again, "autumn")
+
+
+def test_last_day_stays_until_the_next_one_has_come(open_page: OpenPage) -> None:
+    page = open_page("/" + PLANET)
+    plain = pixel(page, *CENTRE)
+    edit_middle(page, "autumn", **{"from": "2026-09-15", "until": "2026-12-01"})
+    page.focus("#day")
+    for day in ("2026-09-14", "2026-09-15"):
+        page.keyboard.press("ArrowRight")
+        expect(page).to_have_url(re.compile(f"date={day}"))
+        settle(page)
+    with held_back(page, "**/tiles/**"):
+        with page.expect_request("**/tiles/**"):
+            page.keyboard.press("ArrowRight")
+        expect(page).to_have_url(re.compile("date=2026-12-01"))
+        page.wait_for_timeout(500)  # a flash cannot be waited for
+        assert shows(page, "autumn")
+    settle(page)
+    assert pixel(page, *CENTRE) == plain
+    assert page.complaints == []
 
 
 def test_two_days_beside_each_other(open_page: OpenPage) -> None:
@@ -496,9 +569,9 @@ def test_phone_draws_and_everything_fits(open_page: OpenPage) -> None:
     assert outside(page) == []
     page.tap("#draw")
     expect(page.locator("#panel-body")).to_be_hidden()
-    for x, y in ((100, 200), (300, 200), (300, 400), (100, 400), (100, 200)):
-        page.touchscreen.tap(x, y)
-        page.wait_for_timeout(600)  # two taps in a row would be a double tap
+    set_corners(page, page.touchscreen.tap, [(100, 200), (300, 200), (300, 400), (100, 400)])
+    assert outside(page) == []
+    page.tap("#draw-finish")
     expect(page.locator("#edit-form")).to_be_visible()
     assert outside(page) == []
     page.select_option("#edit-action", "snow")

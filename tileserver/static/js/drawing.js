@@ -7,34 +7,55 @@ const ADAPTER = "../vendor/terra-draw-maplibre-gl-adapter-1.4.1/terra-draw-mapli
 const COLOUR = "#ffd166";
 const DECIMALS = 9;
 
+/** How many corners an area has at least. */
+export const LEAST_CORNERS = 3;
+
 /**
  * One area at a time: it is drawn corner by corner, and once it is closed its corners can be dragged.
- * "change" tells that `state` changed.
+ * "change" tells that `state` or the number of `corners` changed.
  */
 export class Drawing extends EventTarget {
   /** @param {import("maplibre-gl").Map} map */
   constructor(map) {
     super();
     this.map = map;
-    /** @type {"none" | "drawing" | "drawn"} */
+    /** @type {"none" | "loading" | "drawing" | "drawn"} */
     this.state = "none";
     this.draw = null;
+    /** Of `corners`, when "change" was told last. */
+    this.count = 0;
+    /** Counts the areas that were begun or given up: the library may come when its area is no longer wanted. */
+    this.turn = 0;
   }
 
-  /** Let the user draw. @throws {TypeError} the library could not be loaded */
+  /**
+   * Let the user draw.
+   * @returns {Promise<boolean>} false: it was given up before the library was there
+   * @throws {TypeError} the library could not be loaded
+   */
   async begin() {
-    await this.open();
+    if (!(await this.open())) return false;
     this.draw.setMode("polygon");
     this.become("drawing");
+    return true;
   }
 
-  /** Take a ring as if it had been drawn. @param {[number, number][]} ring longitudes and latitudes */
+  /**
+   * Take a ring as if it had been drawn.
+   * @param {[number, number][]} ring longitudes and latitudes
+   * @throws {TypeError} the library could not be loaded
+   */
   async take(ring) {
-    await this.open();
+    if (!(await this.open())) return;
     const coordinates = [[...ring, ring[0]].map((vertex) => vertex.map(round))];
     const geometry = { type: "Polygon", coordinates };
     const [{ id }] = this.draw.addFeatures([{ type: "Feature", geometry, properties: { mode: "polygon" } }]);
     this.finish(id);
+  }
+
+  /** Close the area that is being drawn, where it has corners enough; as clicking its first corner again does. */
+  async close() {
+    if (this.state === "drawing" && this.corners.length >= LEAST_CORNERS) await this.take(this.corners);
   }
 
   /** Take the last corner back. */
@@ -44,20 +65,44 @@ export class Drawing extends EventTarget {
 
   /** Give the area up. */
   cancel() {
-    this.draw?.stop();
+    this.turn += 1;
+    const { draw } = this;
     this.draw = null;
+    draw?.stop();
     if (this.state !== "none") this.become("none");
+  }
+
+  /** The corners that have been set of the area that is being drawn. @returns {[number, number][]} */
+  get corners() {
+    const area = this.state === "drawing" ? this.area : undefined;
+    return area ? area.geometry.coordinates[0].slice(0, area.properties.committedCoordinateCount ?? 0) : [];
   }
 
   /** The area that was drawn, its last corner not repeated. @returns {[number, number][]} */
   get ring() {
-    const { geometry } = this.draw.getSnapshot().find((feature) => feature.geometry.type === "Polygon");
+    const { geometry } = this.area;
     return geometry.coordinates[0].slice(0, -1).map(([longitude, latitude]) => [round(wrapLongitude(longitude)), latitude]);
   }
 
+  /** What Terra Draw holds of the area. */
+  get area() {
+    return this.draw?.getSnapshot().find((feature) => feature.geometry.type === "Polygon");
+  }
+
+  /** Begin anew. @returns {Promise<boolean>} false: something else was begun meanwhile, or all was given up */
   async open() {
     this.cancel();
-    const [terra, { TerraDrawMapLibreGLAdapter }] = await Promise.all([import(LIBRARY), import(ADAPTER)]);
+    const { turn } = this;
+    this.become("loading");
+    let library;
+    try {
+      library = await Promise.all([import(LIBRARY), import(ADAPTER)]);
+    } catch (error) {
+      if (turn === this.turn) this.become("none");
+      throw error;
+    }
+    if (turn !== this.turn) return false;
+    const [terra, { TerraDrawMapLibreGLAdapter }] = library;
     const outline = { fillColor: COLOUR, fillOpacity: 0.18, outlineColor: COLOUR, outlineWidth: 3 };
     const drawn = {
       selectedPolygonColor: COLOUR,
@@ -89,6 +134,10 @@ export class Drawing extends EventTarget {
     this.draw.on("finish", (id, { action }) => {
       if (action === "draw") this.finish(id);
     });
+    this.draw.on("change", () => {
+      if (this.corners.length !== this.count) this.become(this.state);
+    });
+    return true;
   }
 
   /** @param {string | number} id */
@@ -97,9 +146,10 @@ export class Drawing extends EventTarget {
     this.become("drawn");
   }
 
-  /** @param {"none" | "drawing" | "drawn"} state */
+  /** @param {"none" | "loading" | "drawing" | "drawn"} state */
   become(state) {
     this.state = state;
+    this.count = this.corners.length;
     this.dispatchEvent(new Event("change"));
   }
 }

@@ -27,6 +27,20 @@ export function withoutEdits({ root, seed, prompt, negative, guidance, gsd }) {
 }
 
 /**
+ * What a link says of a world that was made by editing another one.
+ * @param {WorldValue} value
+ * @param {import("./service.js").WorldDescription} made what the server says of it
+ * @returns {Partial<WorldFields>}
+ */
+export function linkFields(value, made) {
+  const { root, seed, edits, prompt, negative, guidance, gsd } = value;
+  const isPlain = edits.length === 0 && (root === "prompt" || !(prompt || negative || guidance > 1));
+  if (!isPlain) return { world: made.name };
+  // Without edits the page's own address says it all, and reads better than an id.
+  return root === "prompt" ? { world: root, seed, prompt, gsd, negative: negative ?? "", guidance: guidance ?? 1 } : { world: root, seed };
+}
+
+/**
  * The days on which a world changes, in order, with the day before the first of them.
  * @param {import("./service.js").Edit[]} edits
  * @returns {string[]} ISO days; none where no edit has a date

@@ -1,9 +1,9 @@
 // Edits of the world that is shown: their list, drawing an area for another one, and what should be there.
 
-import { Drawing } from "./drawing.js";
+import { element } from "./dom.js";
+import { Drawing, LEAST_CORNERS } from "./drawing.js";
 import { valueOf } from "./edit_steps.js";
 import { middleOfView, showOutlines } from "./globe.js";
-import { element } from "./panel.js";
 import { ServiceError, registerWorld } from "./service.js";
 import { readText, shorten } from "./text.js";
 import { MAX_SEED, isDay, parseSeed, randomSeed } from "./view_state.js";
@@ -47,7 +47,8 @@ export class Editor {
     for (const [action, { name }] of Object.entries(ACTIONS)) element("edit-action").add(new Option(name, action));
     element("edit-action").addEventListener("change", () => this.showForm());
     element("draw").addEventListener("click", () => this.begin());
-    element("draw-middle").addEventListener("click", () => this.drawing.take(middleOfView(this.map)));
+    element("draw-middle").addEventListener("click", () => this.open(() => this.drawing.take(middleOfView(this.map))));
+    element("draw-finish").addEventListener("click", () => this.drawing.close());
     element("draw-undo").addEventListener("click", () => this.drawing.undo());
     element("draw-cancel").addEventListener("click", () => this.drawing.cancel());
     element("edit-discard").addEventListener("click", () => this.drawing.cancel());
@@ -59,7 +60,7 @@ export class Editor {
     element("edits").addEventListener("toggle", () => this.outline());
     this.drawing.addEventListener("change", () => this.showForm());
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && this.drawing.state === "drawing") this.drawing.cancel();
+      if (event.key === "Escape" && this.isDrawing) this.drawing.cancel();
     });
   }
 
@@ -77,16 +78,26 @@ export class Editor {
   /** Begin to draw an area. */
   async begin() {
     this.actions.makeRoom();
+    if (!(await this.open(() => this.drawing.begin()))) return;
+    this.map.getCanvas().focus();
+    this.actions.say("Draw an area: click its corners, then Finish or the first one again. Escape gives it up.");
+  }
+
+  /** Do something that takes the drawing library. @template T @param {() => Promise<T>} task @returns {Promise<T | undefined>} */
+  async open(task) {
     try {
-      await this.drawing.begin();
+      return await task();
     } catch (error) {
       // The library is a file of the server like any other, and may be out of reach.
       if (!(error instanceof TypeError)) throw error;
       element("edit-error").textContent = "Drawing cannot begin: the server does not answer.";
-      return;
+      return undefined;
     }
-    this.map.getCanvas().focus();
-    this.actions.say("Draw an area: click its corners, and the first one again to close it. Escape gives it up.");
+  }
+
+  /** Whether an area is on its way. */
+  get isDrawing() {
+    return this.drawing.state === "loading" || this.drawing.state === "drawing";
   }
 
   /** Make the world with the edit of the form on top. */
@@ -178,7 +189,8 @@ export class Editor {
   showForm() {
     const { state } = this.drawing;
     const appeared = state === "drawn" && element("edit-form").hidden;
-    element("draw-bar").hidden = state !== "drawing";
+    element("draw-bar").hidden = !this.isDrawing;
+    this.showCorners();
     element("edit-form").hidden = state !== "drawn";
     element("draw-buttons").hidden = state !== "none";
     for (const id of ["draw", "draw-middle"]) element(id).disabled = this.description === null;
@@ -193,6 +205,15 @@ export class Editor {
       element("edit-action").focus();
       element("edit-form").scrollIntoView({ block: "nearest" });
     }
+  }
+
+  /** Say how far the drawing is: on a slow machine one cannot see at once whether a tap was taken. */
+  showCorners() {
+    const { length } = this.drawing.corners;
+    element("draw-hint").textContent =
+      this.drawing.state === "loading" ? "Fetching the drawing tools…" : cornersSentence(length);
+    element("draw-finish").disabled = length < LEAST_CORNERS;
+    element("draw-undo").disabled = length === 0;
   }
 
   outline() {
@@ -228,6 +249,13 @@ export class Editor {
     item.append(visit, remove);
     return item;
   }
+}
+
+/** @param {number} count of corners that have been set */
+function cornersSentence(count) {
+  if (count === 0) return "Set the corners of the area";
+  const corners = `${count} ${count === 1 ? "corner" : "corners"}`;
+  return count < LEAST_CORNERS ? `${corners} set; ${LEAST_CORNERS} make an area` : `${corners} set`;
 }
 
 /** @param {import("./service.js").Edit} edit */

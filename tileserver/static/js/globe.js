@@ -1,14 +1,12 @@
-// The MapLibre map: one world's tiles on a globe or on a plane.
+// The MapLibre map: a globe or a plane, its camera, and outlines on it.
 
 import * as maplibre from "../vendor/maplibre-gl-6.17.0/maplibre-gl.mjs";
-import { DEEPEST_ZOOM, tilePath } from "./service.js";
+import { DEEPEST_ZOOM } from "./service.js";
 import { MAX_LATITUDE, MAX_ZOOM, MIN_ZOOM, wrapLongitude } from "./view_state.js";
 
 // MapLibre counts zooms for 512-pixel tiles; the pyramid's are 256 pixels wide.
 const TILE_ZOOM_OFFSET = 1;
 const EQUATOR_GSD = (2 * Math.PI * 6378137) / 256;
-const FADE_MS = 250;
-const IMAGERY = ["root", "detail"];
 const OUTLINES = "outlines";
 
 /** Why the browser cannot draw the map. */
@@ -72,31 +70,6 @@ function options(container, projection) {
 /** @param {maplibre.Map} map */
 function rawCamera(map) {
   return { center: map.getCenter(), zoom: map.getZoom(), bearing: map.getBearing(), pitch: map.getPitch() };
-}
-
-/**
- * Show another world. The sources are replaced, not changed, so that nothing of the old world stays on screen
- * and its pending tiles are given up.
- * @param {maplibre.Map} map
- * @param {import("./service.js").WorldAddress} world
- * @param {import("./service.js").Zooms} zooms
- * @param {import("./tile_loader.js").TileLoader} loader
- */
-export function showWorld(map, world, zooms, loader) {
-  for (const id of IMAGERY) {
-    if (map.getLayer(id)) map.removeLayer(id);
-    if (map.getSource(id)) map.removeSource(id);
-  }
-  loader.zooms = zooms;
-  const tiles = [loader.template(tilePath(world))];
-  // The root's tiles cost little or nothing to make: enlarged, they stand in until the finer ones have been generated.
-  map.addSource("root", { type: "raster", tiles, tileSize: 256, minzoom: zooms.least, maxzoom: zooms.root });
-  map.addSource("detail", { type: "raster", tiles, tileSize: 256, minzoom: zooms.root + 1, maxzoom: DEEPEST_ZOOM });
-  // Outlines and what is being drawn stay on top.
-  const above = map.getLayersOrder().find((id) => id !== "ground");
-  for (const id of IMAGERY) {
-    map.addLayer({ id, type: "raster", source: id, paint: { "raster-fade-duration": FADE_MS } }, above);
-  }
 }
 
 /** Keep the camera where a world has pixels. @param {maplibre.Map} map @param {import("./service.js").Zooms} zooms */

@@ -1,5 +1,6 @@
 // The panel: which world, which seed, how it is projected, and where to fly.
 
+import { element } from "./dom.js";
 import { EARTH_PLACES } from "./places.js";
 import { bindPromptForm, readPromptForm, showPromptForm } from "./prompt_form.js";
 import { KINDS } from "./terrain_search.js";
@@ -12,9 +13,6 @@ let seedIsFixed = false;
 let asking = false;
 /** The view that the panel showed last. @type {import("./view_state.js").View | null} */
 let last = null;
-
-/** @param {string} id @returns {any} */
-export const element = (id) => document.getElementById(id);
 
 /**
  * @typedef {object} PanelActions

@@ -1,6 +1,6 @@
 // The form that asks for a world by prompt.
 
-import { element } from "./panel.js";
+import { element } from "./dom.js";
 import { readText } from "./text.js";
 import { MAX_GSD, MAX_GUIDANCE, MIN_GSD } from "./view_state.js";
 

@@ -1,6 +1,7 @@
 // Before and after: a second map over the left part of the first one, and the divider between them.
 
-import { createFollower, setProjection, showWorld } from "./globe.js";
+import { createFollower, setProjection } from "./globe.js";
+import { Imagery } from "./imagery.js";
 
 const STEP = 0.02;
 const LONG_STEP = 0.1;
@@ -18,6 +19,10 @@ export class Swipe {
     this.labels = { before, after };
     /** @type {import("maplibre-gl").Map | null} */
     this.follower = null;
+    /** @type {Imagery | null} */
+    this.imagery = null;
+    /** Resolved when layers can be put on it. @type {Promise<unknown>} */
+    this.ready = Promise.resolve();
     this.share = 0.5;
     this.bindDivider();
   }
@@ -43,13 +48,15 @@ export class Swipe {
       follower.getCanvas().setAttribute("aria-hidden", "true");
       follower.on("idle", onIdle);
       this.follower = follower;
+      this.imagery = new Imagery(follower, this.loader);
       this.divider.hidden = false;
       this.moveTo(this.share);
-      await new Promise((resolve) => follower.once("load", resolve));
-    } else if (!this.follower.isStyleLoaded()) {
-      await new Promise((resolve) => this.follower.once("load", resolve));
+      this.ready = new Promise((resolve) => follower.once("load", resolve));
     }
-    if (this.follower) showWorld(this.follower, world, zooms, this.loader);
+    const { imagery } = this;
+    await this.ready;
+    // Meanwhile it may have been closed, or opened again.
+    if (imagery === this.imagery) imagery.show(world, zooms);
   }
 
   close() {
@@ -57,7 +64,7 @@ export class Swipe {
     const container = this.follower.getContainer();
     this.follower.remove();
     container.remove();
-    this.follower = null;
+    this.follower = this.imagery = null;
     this.divider.hidden = true;
   }
 

@@ -1,7 +1,7 @@
 // Finding places by words: the server looks at tiles of what is on screen and tells the best ones as it goes.
 
+import { element } from "./dom.js";
 import { imageryZoom, viewBounds } from "./globe.js";
-import { element } from "./panel.js";
 import { formatPlace } from "./readout.js";
 import { DEEPEST_ZOOM, ServiceError, findPlaces } from "./service.js";
 import { readText } from "./text.js";
