@@ -95,7 +95,7 @@ def export_cog_pyramid(
     }
     levels = {box: list(pieces_of(box)) for box in boxes}
     pieces = sorted((piece for level in levels.values() for piece in level), key=lambda piece: _turn(piece.box))
-    allowance = Allowance(limits or Limits())
+    allowance = Allowance(limits or Limits(), target, len(pieces), "pieces")
     try:
         with work_folder(target, job, PIECE_FILES) as folder, rasterio.Env(**GDAL_OPTIONS):
             missing = [piece for piece in pieces if not (folder / piece.name).exists()]
@@ -104,11 +104,12 @@ def export_cog_pyramid(
                 done = len(pieces) - left
                 if progress is not None:
                     progress(done, len(pieces))
-                allowance.check(used, target, done, len(pieces), "pieces")
                 content = encode_piece(engine.pixels(world, piece.box), piece.box)
                 used += len(content)
-                allowance.check(used, target, done, len(pieces), "pieces")
+                allowance.check_room(used, done)
                 write_whole(folder / piece.name, content)
+                if left > 1:
+                    allowance.check_time(done + 1)
             if progress is not None:
                 progress(len(pieces), len(pieces))
             tags = export_tags(engine, world, boxes[0], band)

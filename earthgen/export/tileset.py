@@ -92,6 +92,12 @@ class TileSet:
             )
         )
 
+    @property
+    def center_zoom(self) -> int:
+        """A zoom at which a map may begin: the finest at which the area is at most two tiles across."""
+        across = max(self.right - self.left, self.bottom - self.top)
+        return max(self.min_zoom, self.max_zoom - max(0, (across - 1).bit_length() - 1))
+
     def __contains__(self, tile: object) -> bool:
         if not isinstance(tile, tuple) or len(tile) != 3 or not self.min_zoom <= tile[0] <= self.max_zoom:
             return False

@@ -35,35 +35,41 @@ class Limits:
 
 
 class Allowance:
-    """What one run may still do; its time runs from when it is made."""
+    """What one run may still do; its time runs from when it is made.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    Args:
+        limits: where to stop.
+        target: the file to be written.
+        total: how many parts it has.
+        what: they are called.
+    """
+
+    def __init__(self, limits: Limits, target: Path, total: int, what: str) -> None:
+        self._limits, self._target, self._total, self._what = limits, target, total, what
         self._begun = time.monotonic()
 
-    def check(self, used: int, target: Path, done: int, total: int, what: str) -> None:
-        """Stop the run if it has to stop now.
+    def check_room(self, used: int, done: int) -> None:
+        """Stop the run before it keeps more than it may.
 
         Args:
-            used: bytes of finished work, the next piece of it included.
-            target: the file to be written.
-            done: how many of its parts are finished.
-            total: how many it has.
-            what: they are called.
+            used: bytes of finished work, those that are about to be kept included.
+            done: how many parts are kept already.
 
         Raises:
-            ExportError: a limit is reached; it says which, and how to go on.
+            ExportError: the limit is reached; it says how to go on.
         """
-        most, seconds = self._limits.bytes, self._limits.seconds
-        if most is not None and used > most:
-            reached = f"{most} bytes"
-        elif seconds is not None and time.monotonic() - self._begun > seconds:
-            reached = f"{seconds:g} seconds"
-        else:
-            return
-        raise ExportError(
-            f"{target} is not finished: the limit of {reached} is reached; {done} of {total} {what} wait in"
-            f" {target.name}.part, and the same command goes on from there"
+        if self._limits.bytes is not None and used > self._limits.bytes:
+            raise self._stop(f"{self._limits.bytes} bytes", done)
+
+    def check_time(self, done: int) -> None:
+        """Stop the run when its time is over and `done` parts are kept; errors as of `check_room`."""
+        if self._limits.seconds is not None and time.monotonic() - self._begun >= self._limits.seconds:
+            raise self._stop(f"{self._limits.seconds:g} seconds", done)
+
+    def _stop(self, limit: str, done: int) -> ExportError:
+        return ExportError(
+            f"{self._target} is not finished: the limit of {limit} is reached; {done} of {self._total} {self._what}"
+            f" wait in {self._target.name}.part, and the same command goes on from there"
         )
 
 
