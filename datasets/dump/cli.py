@@ -1,0 +1,277 @@
+"""The command line of dumps: `earthgen dump` and `earthgen inspect`.
+
+The command line of the engine finds them as entry points. They import what they need when they run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from earthgen.cli_options import (
+    BandWeights,
+    CacheFolder,
+    PromptWeights,
+    WeightsSource,
+    progress_bar,
+)
+from earthgen.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from datasets.dump.making import EngineOpener
+    from datasets.dump.planning import Estimate
+    from datasets.dump.spec import DumpSpec
+
+dump_app = typer.Typer(add_completion=False)
+inspect_app = typer.Typer(add_completion=False)
+
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+@dump_app.command()
+def dump(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder to write.")],
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="classification, segmentation, change-detection, semantic-change, change-caption, vqa, referring,"
+            " super-resolution, time-series.",
+        ),
+    ],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="geotiff (with STAC), coco, webdataset, hf, parquet; of pairs also levir-cd, levir-mci, second.",
+        ),
+    ] = "hf",
+    count: Annotated[int, typer.Option(metavar="N", help="Items.")] = 100,
+    seed: Annotated[int, typer.Option(metavar="INTEGER", help="Chooses worlds, places and edits.")] = 0,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a picture: 64 to 2048, a multiple of 32.")] = 256,
+    gsd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B", help="Metres per pixel, each scene takes one.  [default: 0.6,2.4,9.6, or what the task can]"
+        ),
+    ] = None,
+    roots: Annotated[
+        str, typer.Option(metavar="A,B", help="Where worlds start, each scene takes one: prompt, earth, planet.")
+    ] = "prompt",
+    tiles_per_scene: Annotated[
+        int, typer.Option(metavar="N", help="Items from one world: neighbours cost less, and are more alike.")
+    ] = 4,
+    splits: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Shares for training, validation and test.")
+    ] = "0.7,0.15,0.15",
+    steps: Annotated[int, typer.Option(metavar="N", help="Dates of a time series.")] = 6,
+    scale: Annotated[int, typer.Option(metavar="N", help="Of super-resolution: 2, 4, 8 or 16.")] = 4,
+    backend: Annotated[str, typer.Option(metavar="NAME", help="serial, process or ray.")] = "serial",
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes or actors, each with an engine.")] = 2,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Make only part I (from 0) of N; the last one to end finishes the dump."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a dump that is there.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Make a few items, print what the dump would take, write nothing.")
+    ] = False,
+    limit_bytes: Annotated[
+        str | None, typer.Option(metavar="N", help="Stop before the items have more bytes; k, M, G, T are allowed.")
+    ] = None,
+    limit_time: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="Start no item after so long.")
+    ] = None,
+    retries: Annotated[int, typer.Option(min=0, metavar="N", help="Further tries of an item or of lost workers.")] = 3,
+    price: Annotated[
+        float | None, typer.Option(metavar="NUMBER", min=0, help="Price of a worker's hour, for --plan.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option("--threads", min=1, envvar="EARTHGEN_THREADS", help="CPU threads of each worker's engine.")
+    ] = 1,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+    cache: CacheFolder = None,
+    weights: WeightsSource = None,
+    prompt_weights: PromptWeights = None,
+    band_weights: BandWeights = None,
+) -> None:
+    """Write a labelled training set; run the same command with --resume to go on with a stopped one.
+
+    Example: earthgen dump --task change-detection --format levir-cd --count 200 --seed 1 -o pairs
+    """
+    from datasets.dump.making import EngineOpener
+    from datasets.dump.running import BACKENDS, check
+    from datasets.dump.spec import DumpSpec
+    from datasets.dump.tasks import task_of
+
+    chosen = task_of(task)
+    spec = DumpSpec(
+        task=task,
+        format=form,
+        count=count,
+        seed=seed,
+        size=size,
+        gsds=chosen.gsds if gsd is None else _numbers(gsd, "gsd"),
+        roots=tuple(roots.split(",")),  # type: ignore[arg-type]  # checked by the specification
+        tiles_per_scene=tiles_per_scene,
+        splits=_numbers(splits, "splits"),  # type: ignore[arg-type]
+        steps=steps,
+        scale=scale,
+    )
+    check(spec)
+    if backend not in BACKENDS:
+        raise InvalidRequestError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
+    opener = EngineOpener(
+        weights, prompt_weights, band_weights, cache, threads, os.environ.get("EARTHGEN_BACKEND") or "torch"
+    )
+    opener.check(chosen.bands)
+    options = _Run(output, backend, workers, _shard(shard), resume or shard is not None, quiet)
+    if plan:
+        _plan(spec, opener, options, price)
+    else:
+        _run(spec, opener, options, _bytes(limit_bytes), limit_time, retries)
+
+
+class _Run:
+    """Where and how."""
+
+    def __init__(
+        self, output: Path, backend: str, workers: int, shard: tuple[int, int], resume: bool, quiet: bool
+    ) -> None:
+        self.output, self.backend, self.workers = output, backend, workers
+        self.shard, self.resume, self.quiet = shard, resume, quiet
+
+
+def _run(
+    spec: DumpSpec, opener: EngineOpener, options: _Run, bytes_: int | None, seconds: float | None, retries: int
+) -> None:
+    from datasets.dump.folder import DumpFolder
+    from datasets.dump.running import Limits, run, shard_range
+    from datasets.dump.tasks import task_of
+
+    shard_range(spec, *options.shard)
+    with opener.open() as maker, progress_bar(options.output.name, options.quiet) as show:
+        made_by = maker.made_by(task_of(spec.task).bands)
+        folder = DumpFolder.create(options.output, spec, made_by, resume=options.resume)
+        outcome = run(
+            folder,
+            opener,
+            backend=options.backend,  # type: ignore[arg-type]  # checked before
+            workers=options.workers,
+            shard=options.shard,
+            limits=Limits(bytes_, seconds, retries),
+            progress=show,
+            maker=maker,
+        )
+    if outcome.complete:
+        typer.echo(f"{options.output}: {spec.count} items, complete; see {options.output / 'README.md'}")
+        return
+    left = f"{options.output}: {spec.count - outcome.missing} of {spec.count} items"
+    if outcome.stopped:
+        typer.echo(f"{left}; {outcome.stopped}; go on with the same command and --resume")
+    else:
+        typer.echo(f"{left}; the other shards are missing; the last one finishes the dump")
+
+
+def _plan(spec: DumpSpec, opener: EngineOpener, options: _Run, price: float | None) -> None:
+    from datasets.dump.folder import DumpFolder
+    from datasets.dump.planning import estimate
+    from datasets.dump.running import shard_range
+    from datasets.dump.tasks import task_of
+
+    first, end = shard_range(spec, *options.shard)
+    todo = list(range(first, end))
+    with opener.open() as maker:
+        made_by = maker.made_by(task_of(spec.task).bands)
+        if options.output.exists() and any(options.output.iterdir()):
+            todo = DumpFolder.create(options.output, spec, made_by, resume=True).missing(first, end)
+        if not todo:
+            typer.echo(f"{options.output}: nothing is left to be made")
+            return
+        guess = estimate(spec, maker, made_by, todo)
+    for line in plan_lines(guess, 1 if options.backend == "serial" else options.workers, price):
+        typer.echo(line)
+
+
+def plan_lines(guess: Estimate, workers: int, price: float | None) -> list[str]:
+    """An estimate in words."""
+    lines = [
+        f"items    {guess.items}",
+        f"seconds  {guess.seconds_first:.2f} for the first item of a scene, {guess.seconds_next:.2f} for a further one",
+        f"time     {_duration(guess.seconds / workers)} with {workers} worker{'s' if workers > 1 else ''}, if each has"
+        " a core of its own",
+        f"bytes    {guess.bytes:,}",
+    ]
+    if price is None:
+        lines.append(f"price    {guess.core_hours():.3g} hours of a worker; say --price for money")
+    else:
+        lines.append(f"price    {guess.core_hours() * price:.2f} at {price:g} for a worker's hour")
+    return [*lines, f"measured on {guess.measured} items of this dump, on this machine, now"]
+
+
+@inspect_app.command()
+def inspect(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A dump, or a folder of pictures.")],
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw the first items into a picture: .png.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
+) -> None:
+    """Check a dump: counts, class balance, every file, duplicates, leakage between splits.
+
+    The exit code is 1 if it has faults.
+
+    Example: earthgen inspect pairs --sheet pairs.png
+    """
+    from datasets.dump.inspection import inspect_folder
+
+    with progress_bar(folder.name, quiet) as show:
+        report = inspect_folder(folder, sheet, show)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=1))
+    else:
+        for line in report.lines():
+            typer.echo(line)
+    if report.faults:
+        raise typer.Exit(1)
+
+
+def _numbers(text: str, what: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidRequestError(f"{what} is {text!r}; numbers with commas between are allowed") from error
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal()):
+        raise InvalidRequestError(f"shard is {text!r}; I/N such as 0/4 is allowed")
+    return int(number), int(count)
+
+
+def _bytes(text: str | None) -> int | None:
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS and text[-1:] else (text, "")
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (ValueError, OverflowError) as error:
+        raise InvalidRequestError(f"limit of bytes is {text!r}; a number such as 500M is allowed") from error
+    if size <= 0:
+        raise InvalidRequestError(f"limit of bytes is {text!r}; a number above 0 is allowed")
+    return size
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

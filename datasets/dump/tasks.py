@@ -1,0 +1,490 @@
+"""The tasks of a dump: what an item holds, and how its labels are known.
+
+A task is a pure function from (engine, item) to a sample. Labels come from what the engine was asked for: the prompt of
+a world, the edits between two dates, the zoom of a picture. Only segmentation reads its masks off the pictures, by
+the networks of `earthgen.bands`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import label
+
+from datasets.dump.areas import MAX_AREAS, Area, around, draw_areas, is_seen, share_of
+from datasets.dump.errors import DumpSpecError
+from datasets.dump.grounds import COVER, COVER_NAMES, SCENES, Ground, cover_code
+from datasets.dump.making import Maker
+from datasets.dump.places import Scene, check_places, class_of, scene_number, scene_of, tile_box
+from datasets.dump.sample import Legend, Mask, Sample, Thing, View
+from datasets.dump.spec import DumpSpec, generator
+from datasets.dump.words import Event, captions, phrase, place_name, questions
+from earthgen.bands import BUILDINGS, LAND_COVER, BandClass
+from earthgen.pyramid import Box, ground_sampling_distance, row_latitudes
+from earthgen.world import Action, Edit, Root, World
+
+_ATTEMPTS = 3
+"""Draws of edits before those that cannot be seen are left out."""
+_SAME = 1 / 6
+"""Share of pairs in which nothing changes."""
+_LEAST_PIECE = 64
+"""Pixels of the smallest piece of land cover that is a thing of its own."""
+BEFORE, AFTER = "2021-06-15", "2025-06-15"
+"""Dates of the pictures of a pair; of a single picture the second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item before it is made.
+
+    Attributes:
+        spec: of its dump.
+        index: its address.
+        scene: what it is cut from.
+        box: its pixels.
+    """
+
+    spec: DumpSpec
+    index: int
+    scene: Scene
+    box: Box
+
+    @property
+    def key(self) -> str:
+        """Its name in files."""
+        return f"{self.scene.split}_{self.index:08d}"
+
+    @property
+    def metres(self) -> float:
+        """True metres per pixel in the middle."""
+        latitude = float(row_latitudes(self.box.zoom, self.box.row + self.box.height // 2, 1)[0])
+        return round(ground_sampling_distance(self.box.zoom, latitude), 4)
+
+    def random(self, *key: int) -> np.random.Generator:
+        """Chance of its own."""
+        return generator(9, self.spec.seed, self.index, *key)
+
+    def ground(self, table: dict[str, Ground]) -> str | None:
+        """The class that its world shows; None for worlds without a prompt."""
+        return class_of(tuple(table), self.spec, self.scene.number) if self.scene.root == "prompt" else None
+
+    def world(self, table: dict[str, Ground], edits: tuple[Edit, ...] = ()) -> World:
+        """Its world."""
+        scene = self.scene
+        if scene.root != "prompt":
+            return World(scene.root, scene.seed, edits=edits)
+        ground = self.ground(table)
+        assert ground is not None
+        prompts = table[ground].prompts(scene.gsd)
+        # One prompt a scene, so that its tiles share what they are made from.
+        prompt = prompts[int(generator(10, self.spec.seed, scene.number).integers(len(prompts)))]
+        return World("prompt", scene.seed, prompt, edits, gsd=scene.gsd)
+
+
+def item_of(spec: DumpSpec, index: int) -> Item:
+    """An item by its index."""
+    scene = scene_of(spec, scene_number(spec, index))
+    return Item(spec, index, scene, tile_box(spec, scene, index))
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task.
+
+    Attributes:
+        name: in commands.
+        title: for people.
+        labels: how labels are known, as a sentence.
+        make: makes an item.
+        masks: legends by role.
+        classes: names of labels of whole pictures.
+        categories: of things.
+        roots: where its worlds may start.
+        bands: those that it reads.
+        gsds: metres per pixel if nobody says.
+        paired: whether its pictures are "before" and "after".
+    """
+
+    name: str
+    title: str
+    labels: str
+    make: Callable[[Maker, Item], Sample]
+    masks: dict[str, Legend]
+    classes: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    roots: tuple[Root, ...] = ("prompt", "earth", "planet")
+    bands: tuple[str, ...] = ()
+    gsds: tuple[float, ...] = (0.6, 2.4, 9.6)
+    paired: bool = False
+
+    def check(self, spec: DumpSpec) -> None:
+        """Raise DumpSpecError if it cannot make such a dump."""
+        foreign = sorted(set(spec.roots) - set(self.roots))
+        if foreign:
+            raise DumpSpecError(
+                f"task {self.name} has no labels for worlds of root {', '.join(foreign)};"
+                f" allowed: {', '.join(self.roots)}"
+            )
+        if self.name == "super-resolution" and spec.size // spec.scale < 8:
+            raise DumpSpecError(f"pictures of {spec.size} pixels are too small for scale {spec.scale}")
+        check_places(spec)
+
+
+# --- One picture ---
+
+
+def _classification(maker: Maker, item: Item) -> Sample:
+    world = item.world(SCENES)
+    view = View(maker.engine.pixels(world, item.box), world, item.box, AFTER)
+    return Sample({"image": view}, label=item.ground(SCENES), about={"prompt": world.prompt})
+
+
+def _segmentation(maker: Maker, item: Item) -> Sample:
+    world = item.world(SCENES)
+    view = View(maker.engine.pixels(world, item.box), world, item.box, AFTER)
+    cover = maker.band("landcover", world, item.box)
+    masks = {"landcover": cover}
+    # Building footprints exist at zooms where single ones are seen.
+    if item.box.zoom >= 16:
+        masks["buildings"] = maker.band("buildings", world, item.box)
+    else:
+        masks["buildings"] = np.zeros_like(cover)
+    things = [Thing(part.name, piece) for part in LAND_COVER for piece in _pieces(cover == part.code)]
+    return Sample({"image": view}, masks, tuple(things), about={"buildings_known": item.box.zoom >= 16})
+
+
+def _super_resolution(maker: Maker, item: Item) -> Sample:
+    world = item.world(SCENES)
+    scale, box = item.spec.scale, item.box
+    coarse = Box(
+        box.zoom - scale.bit_length() + 1,
+        box.row // scale,
+        box.column // scale,
+        box.height // scale,
+        box.width // scale,
+    )
+    views = {
+        "low": View(maker.engine.pixels(world, coarse), world, coarse, AFTER),
+        "high": View(maker.engine.pixels(world, box), world, box, AFTER),
+    }
+    return Sample(views, about={"scale": scale, "low_metres": round(item.metres * scale, 4)})
+
+
+def _referring(maker: Maker, item: Item) -> Sample:
+    ground = item.ground(COVER)
+    plain = item.world(COVER)
+    areas = draw_areas(item.box, ground, item.scene.gsd, MAX_AREAS, item.random(0), presets=False)
+    world = item.world(COVER, tuple(area.edit for area in areas))
+    before, after = (maker.engine.pixels(each, item.box) for each in (plain, world))
+    cover = np.full(after.shape[:2], cover_code(ground), dtype=np.uint8)
+    things: list[Thing] = []
+    events: list[Event] = []
+    for number, area in enumerate(areas):
+        mask = share_of(world, number, item.box) > 0.5
+        if is_seen(before, after, mask):
+            events.append(Event(area.before, area.after, area.verb, mask))
+            cover[mask] = cover_code(area.after)
+        elif mask.any():
+            cover[mask] = 0  # Asked for and not to be seen: nobody knows what it is.
+    phrases = [phrase(event) for event in events]
+    for event, words in zip(events, phrases, strict=True):
+        things.append(Thing(event.after, event.mask, words if phrases.count(words) == 1 else "", event.before or ""))
+    return Sample({"image": View(after, world, item.box, AFTER)}, {"cover": cover}, tuple(things))
+
+
+# --- Two dates ---
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Change:
+    """A pair of dates and what can be seen to have happened between them."""
+
+    before: View
+    after: View
+    events: tuple[Event, ...]
+
+
+def _change(maker: Maker, item: Item) -> _Change:
+    """The first draw whose edits can all be seen; after some draws, without those that cannot."""
+    ground = item.ground(COVER)
+    # Said once for all attempts, or pairs without change would become rarer with every draw.
+    count = int(item.random(1).integers(1, MAX_AREAS + 1)) if item.random(2).random() >= _SAME else 0
+    areas: tuple[Area, ...] = ()
+    still: tuple[tuple[Edit, ...], tuple[Edit, ...]] = ((), ())
+    seen: list[Area] = []
+    for attempt in range(_ATTEMPTS):
+        random = item.random(3, attempt)
+        areas = draw_areas(item.box, ground, item.scene.gsd, count + 1, random)
+        areas, spare = areas[:count], areas[count:]
+        still = _still(spare, ground, random)
+        change, seen = _looked_at(maker, item, areas, still)
+        if len(seen) == len(areas):
+            return change
+    return _looked_at(maker, item, tuple(seen), still)[0]
+
+
+def _still(
+    spare: tuple[Area, ...], ground: str | None, random: np.random.Generator
+) -> tuple[tuple[Edit, ...], tuple[Edit, ...]]:
+    """Edits of the first and the second date that change no class: the same kind of ground, generated anew.
+
+    So an area that was synthesised apart from its surroundings is no evidence of change. Houses would stand elsewhere:
+    that would be change.
+    """
+    if not spare or ground in (None, "building") or random.random() < 0.4:
+        return (), ()
+    edit = Edit(spare[0].edit.polygon, action="reseed", seed=int(random.integers(2**31)))
+    return ((edit,), ()) if random.random() < 0.5 else ((), (edit,))
+
+
+def _looked_at(
+    maker: Maker, item: Item, areas: tuple[Area, ...], still: tuple[tuple[Edit, ...], tuple[Edit, ...]]
+) -> tuple[_Change, list[Area]]:
+    """The pair, and those areas whose change can be seen."""
+    worlds = item.world(COVER, still[0]), item.world(COVER, (*(area.edit for area in areas), *still[1]))
+    before, after = (
+        View(maker.engine.pixels(world, item.box), world, item.box, day)
+        for world, day in zip(worlds, (BEFORE, AFTER), strict=True)
+    )
+    events, seen = [], []
+    for number, area in enumerate(areas):
+        mask = share_of(after.world, number, item.box) > 0.5
+        if is_seen(before.pixels, after.pixels, mask):
+            events.append(Event(area.before, area.after, area.verb, mask))
+            seen.append(area)
+    return _Change(before, after, tuple(events)), seen
+
+
+def _pair(maker: Maker, item: Item) -> Sample:
+    """A pair with all that is known of it."""
+    change = _change(maker, item)
+    masks = {role: np.zeros(change.after.pixels.shape[:2], dtype=np.uint8) for role in _CHANGE | _COVERS}
+    for event in change.events:
+        masks["change"][event.mask] = 1
+        masks["cover_before"][event.mask] = cover_code(event.before)
+        masks["cover_after"][event.mask] = cover_code(event.after)
+    phrases = [phrase(event) for event in change.events]
+    things = tuple(
+        Thing(event.after, event.mask, words if phrases.count(words) == 1 else "", event.before or "")
+        for event, words in zip(change.events, phrases, strict=True)
+    )
+    return Sample(
+        {"before": change.before, "after": change.after},
+        masks,
+        things,
+        captions=captions(change.events, item.random(4)),
+        questions=questions(change.events),
+        about={"ground": item.ground(COVER), "changes": [_told(event) for event in change.events]},
+    )
+
+
+def _change_detection(maker: Maker, item: Item) -> Sample:
+    pair = _pair(maker, item)
+    return replace(pair, masks={"change": pair.masks["change"]}, captions=(), questions=())
+
+
+def _semantic_change(maker: Maker, item: Item) -> Sample:
+    return replace(_pair(maker, item), captions=(), questions=())
+
+
+def _change_caption(maker: Maker, item: Item) -> Sample:
+    pair = _pair(maker, item)
+    return replace(pair, masks={"change": pair.masks["change"]}, questions=())
+
+
+def _vqa(maker: Maker, item: Item) -> Sample:
+    pair = _pair(maker, item)
+    return replace(pair, masks={"change": pair.masks["change"]}, captions=())
+
+
+def _told(event: Event) -> dict[str, Any]:
+    return {"before": event.before, "after": event.after, "how": event.verb, "where": place_name(event.mask)}
+
+
+# --- Many dates ---
+
+
+def dates(spec: DumpSpec) -> tuple[str, ...]:
+    """The days of a time series: four a year, from 2021 on."""
+    return tuple(date(2021 + step // 4, 2 + 3 * (step % 4), 15).isoformat() for step in range(spec.steps))
+
+
+def _time_series(maker: Maker, item: Item) -> Sample:
+    spec, ground, random = item.spec, item.ground(COVER), item.random(5)
+    days = dates(spec)
+    areas = draw_areas(item.box, ground, item.scene.gsd, int(random.integers(1, MAX_AREAS + 1)), random)
+    whole = item.world(COVER, tuple(area.edit for area in areas))
+    masks = [share_of(whole, number, item.box) > 0.5 for number in range(len(areas))]
+    plain_pixels, whole_pixels = (maker.engine.pixels(world, item.box) for world in (item.world(COVER), whole))
+    cover = [np.full(plain_pixels.shape[:2], cover_code(ground), dtype=np.uint8) for _ in days]
+    edits: list[Edit] = []
+    told: list[dict[str, Any]] = []
+    for area, mask in zip(areas, masks, strict=True):
+        start = int(random.integers(1, len(days)))
+        end = int(random.integers(start + 1, len(days) + 1)) if random.random() < 0.4 else len(days)
+        if not is_seen(plain_pixels, whole_pixels, mask):
+            continue
+        until = days[end] if end < len(days) else None
+        edits.append(replace(area.edit, valid_from=days[start], valid_until=until))
+        for step in range(start, end):
+            cover[step][mask] = cover_code(area.after)
+        event = Event(area.before, area.after, area.verb, mask)
+        told.append(_told(event) | {"from": days[start], "until": until})
+    autumn: Action = "autumn"
+    for day in days:
+        # Leaves turn, which changes the picture and no class.
+        if day[5:7] == "11":
+            edits.append(Edit(around(item.box), action=autumn, valid_from=day, valid_until=f"{day[:4]}-12-31"))
+    world = item.world(COVER, tuple(edits))
+    views = {
+        f"t{step}": View(maker.engine.pixels(then, item.box), then, item.box, day)
+        for step, (day, then) in enumerate((day, world.at(day)) for day in days)
+    }
+    return Sample(
+        views,
+        {f"cover_t{step}": codes for step, codes in enumerate(cover)},
+        about={"ground": ground, "dates": list(days), "changes": told},
+    )
+
+
+# --- The table ---
+
+
+def _pieces(mask: Mask) -> list[Mask]:
+    """Connected parts of a mask that are large enough to be things."""
+    if not mask.any():
+        return []
+    numbers, count = label(mask)
+    sizes = np.bincount(numbers.ravel(), minlength=count + 1)
+    return [numbers == number for number in range(1, count + 1) if sizes[number] >= _LEAST_PIECE]
+
+
+_CHANGE: dict[str, Legend] = {"change": (BandClass(0, "no change", (0, 0, 0)), BandClass(1, "change", (255, 255, 255)))}
+_COVER_LEGEND: Legend = (
+    BandClass(0, "unchanged or unknown", (255, 255, 255)),
+    *(BandClass(cover_code(name), name, COVER[name].colour) for name in COVER_NAMES),
+)
+_COVERS: dict[str, Legend] = {"cover_before": _COVER_LEGEND, "cover_after": _COVER_LEGEND}
+_EDITED = "Areas are edits of the world between two dates: polygon and class are what the engine was asked for"
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task(
+            "classification",
+            "Scene classification",
+            "The class is that of the world's prompt; nobody looked at the picture.",
+            _classification,
+            {},
+            classes=tuple(SCENES),
+            roots=("prompt",),
+        ),
+        Task(
+            "segmentation",
+            "Land cover and buildings",
+            "Masks are read off the pictures by the land-cover and building networks (earthgen.bands), whose errors"
+            " they have; they are not known by construction.",
+            _segmentation,
+            {"landcover": LAND_COVER, "buildings": BUILDINGS},
+            categories=tuple(part.name for part in LAND_COVER),
+            bands=("landcover", "buildings"),
+            gsds=(0.6, 2.4),
+        ),
+        Task(
+            "change-detection",
+            "Binary change",
+            f"{_EDITED}, kept only where the pixels show them. Ground generated anew without a change of class is no"
+            " change.",
+            _change_detection,
+            _CHANGE,
+            categories=COVER_NAMES,
+            paired=True,
+        ),
+        Task(
+            "semantic-change",
+            "Semantic change",
+            f"{_EDITED}; the class before is that of the world's prompt.",
+            _semantic_change,
+            _CHANGE | _COVERS,
+            categories=COVER_NAMES,
+            roots=("prompt",),
+            paired=True,
+        ),
+        Task(
+            "change-caption",
+            "Change captions",
+            f"{_EDITED}; sentences are made from them.",
+            _change_caption,
+            _CHANGE,
+            categories=COVER_NAMES,
+            paired=True,
+        ),
+        Task(
+            "vqa",
+            "Questions about change",
+            f"{_EDITED}; questions and answers are made from them.",
+            _vqa,
+            _CHANGE,
+            categories=COVER_NAMES,
+            paired=True,
+        ),
+        Task(
+            "referring",
+            "Referring segmentation",
+            "Areas are edits of the world; a phrase names the class that was asked for and the part of the picture it"
+            " is in, and is given only if it fits one area.",
+            _referring,
+            {"cover": _COVER_LEGEND},
+            categories=COVER_NAMES,
+            roots=("prompt",),
+        ),
+        Task(
+            "super-resolution",
+            "Super-resolution",
+            "Both pictures are zooms of one world: the coarse one is the mean of the fine one, rounded.",
+            _super_resolution,
+            {},
+        ),
+        Task(
+            "time-series",
+            "Time series",
+            "Areas are edits with dates; the class of the rest is that of the world's prompt. Autumn changes no class.",
+            _time_series,
+            {},
+            categories=COVER_NAMES,
+            roots=("prompt",),
+        ),
+    )
+}
+"""Every task by name."""
+
+
+def task_of(name: str) -> Task:
+    """A task by name.
+
+    Raises:
+        DumpSpecError: there is none of that name.
+    """
+    if name not in TASKS:
+        raise DumpSpecError(f"task is {name!r}; allowed: {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def legends(spec: DumpSpec) -> dict[str, Legend]:
+    """The legends of a dump's masks by role."""
+    if spec.task == "time-series":
+        return {f"cover_t{step}": _COVER_LEGEND for step in range(spec.steps)}
+    return task_of(spec.task).masks
+
+
+def view_roles(spec: DumpSpec) -> tuple[str, ...]:
+    """The roles of a dump's pictures, in order."""
+    if spec.task == "time-series":
+        return tuple(f"t{step}" for step in range(spec.steps))
+    if spec.task == "super-resolution":
+        return ("low", "high")
+    return ("before", "after") if task_of(spec.task).paired else ("image",)
