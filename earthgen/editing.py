@@ -20,6 +20,7 @@ from cachetools import LRUCache
 from rasterio.features import rasterize
 
 from earthgen.errors import WorldError
+from earthgen.packed_mask import PackedMask
 from earthgen.pyramid import LEVEL_ZOOMS, MAX_LATITUDE, MAX_ZOOM, Box, Window, windows_of, world_size
 from earthgen.world import Edit, World
 
@@ -46,27 +47,35 @@ class Layer:
     Attributes:
         edit: what changes.
         box: the bounds of the support at the entry level; its columns may reach beyond 180 degrees.
-        weights: uint8 (box.height, box.width), the share of the edit in FEATHER-ths; the support is where it is
-            not 0.
+        mask: (box.height, box.width), the share of the edit in FEATHER-ths; the support is where it is not 0.
     """
 
     edit: Edit
     box: Box
-    weights: Pixels
+    mask: PackedMask
 
     @property
     def zoom(self) -> int:
         """The entry level."""
         return self.box.zoom
 
+    @property
+    def weights(self) -> Pixels:
+        """The whole mask, unpacked: uint8 (box.height, box.width)."""
+        return self.mask.cut(range(self.box.height), range(self.box.width))
+
     def weights_in(self, box: Box) -> Pixels:
-        """The weights of a box at the entry level: uint8 (box.height, box.width)."""
-        return placed(self.weights, self.box, box)
+        """The mask's values in a box at the entry level, 0 outside: uint8 (box.height, box.width)."""
+        part, at = self._part(box)
+        return placed(part, at, box)
 
     def within(self, box: Box) -> Mask:
         """Which pixels of a box at any zoom lie in the support, or hold a part of it: (box.height, box.width)."""
         if box.zoom < self.zoom:
-            return placed(self._touched(box.zoom), self.box_at(box.zoom), box)
+            part, at = self._part(_ancestors(box, self.zoom))
+            if part.size == 0:
+                return np.zeros((box.height, box.width), dtype=np.bool_)
+            return placed(gather(part > 0, at, box.zoom, np.logical_or), _ancestors(at, box.zoom), box)
         shift = box.zoom - self.zoom
         rows = np.arange(box.row, box.row + box.height) >> shift
         columns = np.arange(box.column, box.column + box.width) >> shift
@@ -92,8 +101,13 @@ class Layer:
         """The pixels of a zoom that hold the bounds of the support, or that they consist of at a finer zoom."""
         return _ancestors(self.box, zoom)
 
-    def _touched(self, zoom: int) -> Mask:
-        return gather(self.weights > 0, self.box, zoom, np.logical_or)
+    def _part(self, box: Box) -> tuple[Pixels, Box]:
+        """The part of the mask that lies in a box at the entry level, or a little more, and where it is."""
+        rows = np.arange(self.box.height) + (self.box.row - box.row)
+        columns = (np.arange(self.box.width) + (self.box.column - box.column)) % world_size(self.zoom)
+        down, across = _span((rows >= 0) & (rows < box.height)), _span(columns < box.width)
+        at = Box(self.zoom, self.box.row + down.start, self.box.column + across.start, len(down), len(across))
+        return self.mask.cut(down, across), at
 
 
 def layers_of(world: World) -> tuple[Layer, ...]:
@@ -155,6 +169,12 @@ def _ancestors(box: Box, zoom: int) -> Box:
     return Box(zoom, row, column, bottom - row + 1, right - column + 1)
 
 
+def _span(wanted: Mask) -> range:
+    """From the first to the last place of a row that is wanted."""
+    places = np.flatnonzero(wanted)
+    return range(int(places[0]), int(places[-1]) + 1) if places.size else range(0)
+
+
 def _meet(one: Box, other: Box) -> bool:
     """Whether two boxes of one zoom share pixels; columns wrap."""
     if one.row >= other.row + other.height or other.row >= one.row + one.height:
@@ -168,14 +188,16 @@ class _Masks:
 
     def __init__(self, capacity: int) -> None:
         self._lock = threading.Lock()
-        self._recent: LRUCache[Any, tuple[Box, Pixels]] = LRUCache(capacity, getsizeof=lambda mask: mask[1].nbytes)
+        self._recent: LRUCache[Any, tuple[Box, PackedMask]] = LRUCache(capacity, getsizeof=lambda mask: mask[1].nbytes)
 
-    def get(self, polygon: tuple[tuple[float, float], ...], coarsest: int) -> tuple[Box, Pixels]:
+    def get(self, polygon: tuple[tuple[float, float], ...], coarsest: int) -> tuple[Box, PackedMask]:
         key = (polygon, coarsest)
         with self._lock:
             mask = self._recent.get(key)
         if mask is None:
-            mask = _mask(polygon, coarsest)
+            box, weights = _mask(polygon, coarsest)
+            # A world may have 256 of them, of 16 MB each.
+            mask = box, PackedMask(weights)
             with self._lock:
                 if mask[1].nbytes <= self._recent.maxsize:
                     self._recent[key] = mask
@@ -205,7 +227,6 @@ def _mask(polygon: tuple[tuple[float, float], ...], coarsest: int) -> tuple[Box,
         weights += inside
     rows, columns = np.flatnonzero(weights.any(axis=1)), np.flatnonzero(weights.any(axis=0))
     weights = np.ascontiguousarray(weights[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-    weights.setflags(write=False)
     box = Box(zoom, int(top + rows[0]), int(left + columns[0]) % world_size(zoom), *weights.shape)
     return box, weights
 

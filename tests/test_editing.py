@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from earthgen.editing import FEATHER, LEAST_SPAN, Layer, layers_of
 from earthgen.engine import Engine
 from earthgen.errors import WorldError
 from earthgen.infill import fill_hole
+from earthgen.packed_mask import PackedMask
 from earthgen.plan import edit_seed
 from earthgen.presets import PRESETS, apply_preset
 from earthgen.prompting import Words
@@ -369,6 +371,43 @@ def test_any_crop_of_a_mask_is_the_crop_of_the_whole(data: st.DataObject) -> Non
     inner = Box(box.zoom, box.row + top, box.column + left + turns, box.height - top, box.width - left)
     assert np.array_equal(layer.within(inner), whole[top:, left:])
     assert layer.touches(inner) == whole[top:, left:].any()
+
+
+@given(data=st.data())
+def test_a_part_of_a_packed_mask_is_the_part_of_the_mask(data: st.DataObject) -> None:
+    height, width = data.draw(st.integers(1, 300)), data.draw(st.integers(1, 300))
+    values = np.zeros((height, width), dtype=np.uint8)
+    for value in (1, 4):
+        top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+        values[top : top + data.draw(st.integers(1, 200)), left : left + data.draw(st.integers(1, 200))] = value
+    rows, columns = (
+        range(start, data.draw(st.integers(start, length)))
+        for length in values.shape
+        for start in [data.draw(st.integers(0, length))]
+    )
+    part = PackedMask(values).cut(rows, columns)
+    assert np.array_equal(part, values[rows.start : rows.stop, columns.start : columns.stop])
+
+
+SQUARE = ((0.0, 0.0), (80.0, 0.0), (80.0, 55.0), (0.0, 55.0))
+COMB = (*((0.16 * tooth, 55.0 if tooth % 2 else 2.0) for tooth in range(500)), (80.0, 0.0), (0.0, 0.0))
+
+
+@pytest.mark.parametrize(("ring", "share"), [(SQUARE, 200), (COMB, 25)], ids=["square", "comb"])
+def test_masks_of_many_large_edits_fit_into_memory(ring: tuple[tuple[float, float], ...], share: int) -> None:
+    """Each of them is 10 MB as an array, and a world may have 256."""
+    count = 5
+    world = edited(*(edit_of("snow", tuple((x + shift, y) for x, y in ring)) for shift in range(count)))
+    tracemalloc.start()
+    try:
+        layers = layers_of(world)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    raw = sum(layer.box.height * layer.box.width for layer in layers)
+    assert raw > count * 10_000_000
+    assert kept < raw / share
+    assert peak - kept < 8 * raw / count, "one mask is in the making at a time"
 
 
 @pytest.mark.parametrize("polygon", [FIELD, YARD])
