@@ -202,10 +202,10 @@ class FakeFinder:
             self.given_up += not finished
 
 
-def create_painted_app(finder: FakeFinder | None = None) -> FastAPI:
+def create_painted_app(finder: FakeFinder | None = None, settings: Settings | None = None) -> FastAPI:
     """The service over a painting engine, with a search that finds the same places everywhere."""
     finder = finder or FakeFinder()
-    app = create_app(Settings(), lambda settings: PaintedEngine())
+    app = create_app(settings or Settings(), lambda settings: PaintedEngine())
 
     async def find(request: Request) -> StreamingResponse:
         finder.asked.append(dict(request.query_params) | {"world": request.path_params["world"]})

@@ -2,6 +2,7 @@
 // view and world decide what the map and the panels show.
 
 import { watchActivity } from "./activity.js";
+import { Changes } from "./changes.js";
 import { Comparison } from "./comparison.js";
 import { element, say } from "./dom.js";
 import { daysOf, linkFields } from "./edit_steps.js";
@@ -95,6 +96,11 @@ function start(map) {
     visit: (place, name) => travel.to(place, name),
     say,
   });
+  const changes = new Changes(map, {
+    world: () => (world.isOpening ? null : world),
+    visit: (ring, name) => travel.toArea(ring, name),
+    say,
+  });
   const begun = views.view.zoom === null;
 
   bindControls();
@@ -141,6 +147,7 @@ function start(map) {
     state.begin();
     troubles.forgetTiles();
     wordSearch.forget();
+    changes.forget();
     comparison.close();
     const opening = world.open(views.view);
     showPanels();
@@ -180,6 +187,7 @@ function start(map) {
     timeline.show(days, view.date);
     undo.show(world);
     comparison.show(view, world, days);
+    changes.show();
   }
 
   /** Offer the registered worlds. */
@@ -223,6 +231,7 @@ function start(map) {
       u: () => undo.back(),
       y: () => undo.forth(),
       c: () => comparison.toggle(views.view),
+      x: () => openSection("changes", "changes-model"),
       g: () => change({ projection: views.view.projection === "globe" ? "flat" : "globe" }),
       e: () => change({ world: "earth" }),
       n: newPlanet,

@@ -37,3 +37,11 @@ export function scaleBar(gsd, maxWidth) {
   const label = metres >= 1000 ? `${metres / 1000} km` : `${metres} m`;
   return { width: metres / gsd, label };
 }
+
+/** "850 m²", "1.2 ha", "34 km²". @param {number} squareMetres */
+export function formatArea(squareMetres) {
+  const units = /** @type {const} */ ([[1e6, "km²"], [1e4, "ha"], [1, "m²"]]);
+  const [size, unit] = units.find(([least]) => squareMetres >= least) ?? [1, "m²"];
+  const value = squareMetres / size;
+  return `${value.toFixed(value >= 10 || unit === "m²" ? 0 : 1)} ${unit}`;
+}

@@ -46,6 +46,18 @@ export function get(path, signal) {
 }
 
 /**
+ * POST a value, as `get` gets.
+ * @param {string} path
+ * @param {object} value
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Response>}
+ */
+export function post(path, value, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return request(path, { method: "POST", headers, body: writeJson(value), signal });
+}
+
+/**
  * @param {string} path
  * @param {RequestInit} options
  * @returns {Promise<Response>}
@@ -113,8 +125,7 @@ export async function describeWorld(world, signal) {
  * @returns {Promise<{longitude: number, latitude: number, zoom: number} | null>}
  */
 export async function beginningOf(world, signal) {
-  const path = `worlds/${encodeURIComponent(world.world)}/WebMercatorQuad/tilejson.json${queryOf(world)}`;
-  const { center } = await readJson(await get(path, signal));
+  const { center } = await readJson(await get(pathOf(world, "WebMercatorQuad/tilejson.json"), signal));
   return center ? { longitude: center[0], latitude: center[1], zoom: center[2] } : null;
 }
 
@@ -124,8 +135,7 @@ export async function beginningOf(world, signal) {
  * @returns {Promise<WorldDescription>}
  */
 export async function registerWorld(value) {
-  const headers = { "Content-Type": "application/json" };
-  return readJson(await request("worlds", { method: "POST", headers, body: writeJson(value) }));
+  return readJson(await post("worlds", value));
 }
 
 /**
@@ -160,8 +170,7 @@ export function zoomsOf(description) {
  * @returns {AsyncGenerator<{done: number, total: number, places: FoundPlace[]}>}
  */
 export async function* findPlaces(world, search, signal) {
-  const query = queryOf(world, search);
-  const response = await get(`worlds/${encodeURIComponent(world.world)}/find${query}`, signal);
+  const response = await get(pathOf(world, "find", search), signal);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
@@ -223,12 +232,22 @@ export async function getActivity(signal) {
  * @param {number | string} y
  */
 export function tilePath(world, z = "{z}", x = "{x}", y = "{y}") {
-  return `worlds/${encodeURIComponent(world.world)}/tiles/WebMercatorQuad/${z}/${x}/${y}.webp${queryOf(world)}`;
+  return pathOf(world, `tiles/WebMercatorQuad/${z}/${x}/${y}.webp`);
 }
 
 /** @param {WorldAddress} world */
 export function previewPath(world) {
-  return `worlds/${encodeURIComponent(world.world)}/preview.png${queryOf(world)}`;
+  return pathOf(world, "preview.png");
+}
+
+/**
+ * Address of anything else that the service has of a world.
+ * @param {WorldAddress} world
+ * @param {string} what
+ * @param {Record<string, string | number>} [more] of its query
+ */
+export function pathOf(world, what, more = {}) {
+  return `worlds/${encodeURIComponent(world.world)}/${what}${queryOf(world, more)}`;
 }
 
 /** @param {WorldAddress} world @param {Record<string, string | number>} [more] */

@@ -1,0 +1,340 @@
+// Changes: what differs between two days of a world, or between it and another one, in what is on screen.
+
+import { zoomFor } from "./change_area.js";
+import { showChanges } from "./change_layer.js";
+import { askForChanges, listModels } from "./change_service.js";
+import { element } from "./dom.js";
+import { daysOf, withoutEdits } from "./edit_steps.js";
+import { imageryZoom, viewBounds } from "./globe.js";
+import { formatArea, formatGsd } from "./readout.js";
+import { ServiceError, listWorlds } from "./service.js";
+import { isDay, isNamedRoot, parseSeed, MAX_SEED } from "./view_state.js";
+
+const MOST_LINES = 8;
+const ORIGINAL = "original";
+const SAME = "same";
+
+/**
+ * @typedef {object} ChangesActions
+ * @property {() => {description: import("./service.js").WorldDescription, address: import("./service.js").WorldAddress,
+ *   zooms: import("./service.js").Zooms} | null} world that is shown; null: it is being opened
+ * @property {(ring: [number, number][], name: string) => void} visit
+ * @property {(text: string) => void} say to screen readers
+ */
+
+export class Changes {
+  /** @param {import("maplibre-gl").Map} map @param {ChangesActions} actions */
+  constructor(map, actions) {
+    this.map = map;
+    this.actions = actions;
+    /** What the server can do; null: it has not been asked. @type {Awaited<ReturnType<typeof listModels>> | null} */
+    this.offer = null;
+    /** @type {AbortController | null} */
+    this.asking = null;
+    /** What was found last: the question, the answer, and the answer's bytes. */
+    this.found = null;
+    this.shownWorld = "";
+    this.bind();
+  }
+
+  bind() {
+    element("changes").addEventListener("toggle", () => {
+      if (element("changes").open) this.meetServer();
+    });
+    for (const input of document.querySelectorAll("input[name=changes-between]")) {
+      input.addEventListener("change", () => this.showFields());
+    }
+    for (const id of ["changes-world", "changes-model"]) element(id).addEventListener("change", () => this.showFields());
+    element("changes-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.find();
+    });
+    element("changes-cancel").addEventListener("click", () => {
+      this.stop();
+      this.actions.say("Comparison cancelled");
+      element("changes-run").focus();
+    });
+    element("changes-overlay").addEventListener("change", () => this.draw());
+    element("changes-geojson").addEventListener("click", () => this.found && save(this.found.blob, "changes.geojson"));
+    element("changes-geotiff").addEventListener("click", () => this.saveGeotiff());
+    element("changes-clear").addEventListener("click", () => {
+      this.forget();
+      this.actions.say("Changes removed from the map");
+      element("changes-run").focus();
+    });
+  }
+
+  /** Another world is being opened: what was found in the last one is not here. */
+  forget() {
+    this.stop();
+    this.found = null;
+    this.fail("");
+    this.showFound();
+  }
+
+  /** Offer what the world on screen can be compared with. */
+  show() {
+    const world = this.actions.world();
+    element("changes-run").disabled = world === null || this.model === null || this.asking !== null;
+    if (world === null) return;
+    const { description, address } = world;
+    const key = JSON.stringify([address.world, address.seed, description.id]);
+    if (key === this.shownWorld) return;
+    this.shownWorld = key;
+    const days = daysOf(description.edits ?? []);
+    const [before = "", after = ""] = days;
+    element("changes-before").value = before;
+    element("changes-after").value = after;
+    const between = days.length > 0 ? "days" : "worlds";
+    for (const input of document.querySelectorAll("input[name=changes-between]")) input.checked = input.value === between;
+    this.showWorlds();
+    this.showFields();
+  }
+
+  /** Learn what the server has, when the section is first looked at. */
+  async meetServer() {
+    if (this.offer !== null) return;
+    try {
+      const [offer, worlds] = await Promise.all([listModels(), listWorlds()]);
+      this.offer = offer;
+      this.worlds = worlds.filter(({ name }) => !isNamedRoot(name));
+    } catch (error) {
+      if (!(error instanceof ServiceError)) throw error;
+      this.fail(`The models cannot be read: ${error.message}`);
+      return;
+    }
+    this.fail("");
+    const options = this.offer.models.map(({ name, title, available }) => {
+      const option = new Option(available ? title : `${title} (no weights here)`, name);
+      option.disabled = !available;
+      return option;
+    });
+    element("changes-model").replaceChildren(...options);
+    const first = this.offer.models.find(({ available }) => available);
+    if (first) element("changes-model").value = first.name;
+    else this.fail("This server has no weights of a model that finds changes.");
+    this.showWorlds();
+    this.showFields();
+    this.show();
+  }
+
+  /** The model that is chosen; null where there is none. */
+  get model() {
+    const name = element("changes-model").value;
+    return this.offer?.models.find((model) => model.name === name && model.available) ?? null;
+  }
+
+  get between() {
+    return document.querySelector("input[name=changes-between]:checked")?.value ?? "days";
+  }
+
+  showWorlds() {
+    const world = this.actions.world();
+    if (world === null) return;
+    const { description, address } = world;
+    const options = [];
+    if (description.edits?.length > 0) options.push(new Option("This world without its edits", ORIGINAL));
+    if (isNamedRoot(address.world)) options.push(new Option("This world with another seed", SAME));
+    for (const [name, title] of [["earth", "Real Earth"], ["planet", "Planet"]]) {
+      if (name !== address.world) options.push(new Option(title, name));
+    }
+    for (const { name, root } of this.worlds ?? []) {
+      if (name !== address.world) options.push(new Option(`${name} (${root})`, name));
+    }
+    element("changes-world").replaceChildren(...options);
+  }
+
+  /** Show what has to be filled in. */
+  showFields() {
+    const other = element("changes-world").value;
+    element("changes-days").hidden = this.between !== "days";
+    element("changes-worlds").hidden = this.between !== "worlds";
+    element("changes-seed-field").hidden = !(other === SAME || isNamedRoot(other));
+    const { model } = this;
+    element("changes-classes-field").hidden = !model?.any_classes;
+    element("changes-classes").placeholder = model?.classes.join(", ") ?? "";
+  }
+
+  /** Compare. */
+  async find() {
+    const question = this.readForm();
+    if (question === null) return;
+    this.stop();
+    this.found = null;
+    this.showFound();
+    const { signal } = (this.asking = new AbortController());
+    const begun = Date.now();
+    const tick = () => (element("changes-progress-text").textContent = `Comparing, ${Math.round((Date.now() - begun) / 1000)} s`);
+    tick();
+    const timer = setInterval(tick, 1000);
+    this.showBusy();
+    this.actions.say("Comparing");
+    try {
+      const blob = await askForChanges(question, "geojson", signal);
+      const changes = JSON.parse(await blob.text());
+      if (signal.aborted) return;
+      this.found = { question, blob, changes };
+      this.showFound();
+      this.actions.say(element("changes-summary").textContent);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof ServiceError)) throw error;
+      this.fail(`Changes cannot be found: ${error.message}`);
+    } finally {
+      clearInterval(timer);
+      if (!signal.aborted) this.stop();
+    }
+  }
+
+  /** Give a comparison up that is under way. */
+  stop() {
+    this.asking?.abort();
+    this.asking = null;
+    this.showBusy();
+  }
+
+  showBusy() {
+    const busy = this.asking !== null;
+    element("changes-progress").hidden = !busy;
+    element("changes-form").setAttribute("aria-busy", String(busy));
+    element("changes-run").disabled = busy || this.model === null || this.actions.world() === null;
+  }
+
+  /** @returns {import("./change_service.js").ChangeQuestion | null} null where something is wrong, which is then said */
+  readForm() {
+    const world = this.actions.world();
+    const { model } = this;
+    if (world === null || model === null) return null;
+    const pictures = this.between === "days" ? this.readDays(world) : this.readWorlds(world);
+    const classes = model.any_classes ? namesIn(element("changes-classes").value) : [];
+    const bounds = viewBounds(this.map);
+    const zoom = zoomFor(bounds, imageryZoom(this.map), world.zooms.least, this.offer.max_pixels);
+    const problems = {
+      ...pictures.problems,
+      "changes-classes":
+        (classes.length > this.offer.max_classes && `At most ${this.offer.max_classes} classes can be looked for`) ||
+        (new Set(classes).size < classes.length && "A class is listed twice"),
+    };
+    for (const [id, problem] of Object.entries(problems)) element(id).setAttribute("aria-invalid", String(Boolean(problem)));
+    const [wrong, sentence] = Object.entries(problems).find(([, problem]) => problem) ?? [null, ""];
+    this.fail(sentence);
+    if (wrong !== null) {
+      element(wrong).focus();
+      return null;
+    }
+    if (zoom === null) {
+      this.fail("Too much is on screen; zoom in");
+      return null;
+    }
+    const { west, south, east, north } = bounds;
+    const { before, after } = pictures;
+    return { before, after, bbox: [west, south, east, north], zoom, model: model.name, classes };
+  }
+
+  /** Both days of the world on screen. */
+  readDays({ address }) {
+    const [before, after] = ["changes-before", "changes-after"].map((id) => element(id).value);
+    const wrong = (id, day) => (element(id).validity.badInput || !isDay(day)) && "Give a day of the calendar";
+    const problems = {
+      "changes-before": wrong("changes-before", before),
+      "changes-after": wrong("changes-after", after) || (before >= after && "After must come later than Before"),
+    };
+    return { problems, before: { ...address, date: before }, after: { ...address, date: after } };
+  }
+
+  /** The other world, and the one on screen. */
+  readWorlds({ description, address }) {
+    const other = element("changes-world").value;
+    const { date } = address;
+    const problems = {};
+    if (other === ORIGINAL) return { problems, before: { ...withoutEdits(description), date }, after: address };
+    if (other !== SAME && !isNamedRoot(other)) return { problems, before: { world: other, date }, after: address };
+    const seed = parseSeed(element("changes-seed").value);
+    const before = other === SAME ? { ...address, seed } : { world: other, seed, date };
+    problems["changes-seed"] =
+      (seed === null && `A seed is a whole number from 0 to ${MAX_SEED}`) ||
+      (other === SAME && seed === address.seed && "That is the seed of the world on screen");
+    return { problems, before, after: address };
+  }
+
+  /** @param {string} sentence what is wrong; empty: nothing */
+  fail(sentence) {
+    element("changes-error").textContent = sentence;
+  }
+
+  /** Show what was found, in the panel and on the map. */
+  showFound() {
+    const { changes } = this.found ?? {};
+    element("changes-result").hidden = !changes;
+    this.draw();
+    if (!changes) return;
+    element("changes-summary").textContent = summaryOf(changes);
+    const lines = changes.features.slice(0, MOST_LINES).map((area) => this.line(area));
+    element("changes-list").replaceChildren(...lines);
+  }
+
+  draw() {
+    const changes = element("changes-overlay").checked ? (this.found?.changes ?? null) : null;
+    if (this.map.getStyle()) showChanges(this.map, changes);
+  }
+
+  /** @param {import("./change_service.js").ChangedArea} area */
+  line({ properties, geometry }) {
+    const { area_m2: size, before, after, probability } = properties;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.title = "Fly there";
+    const name = document.createElement("span");
+    name.textContent = before === undefined ? formatArea(size) : `${before} → ${after}`;
+    const rest = document.createElement("small");
+    rest.textContent = `${before === undefined ? "" : `${formatArea(size)} · `}${Math.round(100 * probability)} %`;
+    button.append(name, rest);
+    button.addEventListener("click", () => this.actions.visit(geometry.coordinates[0], name.textContent));
+    const item = document.createElement("li");
+    item.append(button);
+    return item;
+  }
+
+  async saveGeotiff() {
+    if (!this.found) return;
+    const button = element("changes-geotiff");
+    button.disabled = true;
+    try {
+      save(await askForChanges(this.found.question, "tif"), "changes.tif");
+    } catch (error) {
+      if (!(error instanceof ServiceError)) throw error;
+      this.fail(`The GeoTIFF cannot be had: ${error.message}`);
+    } finally {
+      button.disabled = false;
+    }
+  }
+}
+
+/** @param {import("./change_service.js").Changes} changes */
+function summaryOf({ features, left_out: leftOut, changed_m2: changed, total_m2: total, gsd }) {
+  const count = features.length + leftOut;
+  if (count === 0) return `No changes found at ${formatGsd(gsd)}`;
+  const share = (100 * changed) / total;
+  const percent = share < 0.1 ? "less than 0.1" : share.toFixed(1);
+  const areas = `${count} ${count === 1 ? "area" : "areas"}`;
+  const rest = leftOut > 0 ? `; the ${features.length} largest are shown` : "";
+  return `${areas} changed: ${formatArea(changed)}, ${percent} % of ${formatArea(total)} at ${formatGsd(gsd)}${rest}`;
+}
+
+/** Names between commas. @param {string} text */
+function namesIn(text) {
+  return text
+    .split(",")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+}
+
+/** @param {Blob} blob @param {string} name of the file */
+function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  // The browser has taken the bytes by the time that anything else runs; not all of them say when.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
