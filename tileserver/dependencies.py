@@ -22,6 +22,7 @@ from titiler.core.dependencies import (
     StatisticsParams,
 )
 
+from earthgen.bands import BandView
 from earthgen.errors import WorldError
 from earthgen.pyramid import MAX_ZOOM
 from earthgen.registry import BUILT_IN
@@ -128,6 +129,25 @@ async def world_of(
     return world if date is None else world.at(date)
 
 
+async def band_view(
+    request: Request,
+    band: Annotated[
+        str | None,
+        BeforeValidator(absent_if_empty),
+        Query(
+            description="Show a band in place of the colours; see /worlds/{world}/bands.",
+            examples=["landcover"],
+        ),
+    ] = None,
+) -> BandView | None:
+    """The band that is asked for; None: the colours.
+
+    Raises:
+        InvalidRequestError: no such band, or one without weights.
+    """
+    return None if band is None else service_of(request).band(band)
+
+
 @dataclass
 class ReaderParams(DefaultDependency):
     """What a WorldReader needs besides its world."""
@@ -135,16 +155,18 @@ class ReaderParams(DefaultDependency):
     engine: WorldEngine
     max_pixels: int
     cancelled: Cancelled | None
+    band: BandView | None
 
 
-async def reader_params(request: Request) -> ReaderParams:
-    """The engine, the limits, and whether the client is still there."""
+async def reader_params(request: Request, band: Annotated[BandView | None, Depends(band_view)]) -> ReaderParams:
+    """The engine, the limits, whether the client is still there, and what of the world is shown."""
     service = service_of(request)
     state = request.state
     return ReaderParams(
         service.engine,
         getattr(state, "max_pixels", service.settings.max_pixels),
         getattr(state, "cancelled", None),
+        band,
     )
 
 
@@ -240,7 +262,11 @@ def inline(dependency: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-async def area_request(request: Request, world: World = Depends(world_of)) -> AsyncIterator[None]:
+async def area_request(
+    request: Request,
+    world: Annotated[World, Depends(world_of)],
+    band: Annotated[BandView | None, Depends(band_view)],
+) -> AsyncIterator[None]:
     """Route dependency of what reads an area: 304 for what the client has, then a slot while it is made.
 
     Sets `request.state.cancelled` for the reader and `request.state.headers` for the answer.
@@ -248,7 +274,7 @@ async def area_request(request: Request, world: World = Depends(world_of)) -> As
     service = service_of(request)
     if request.method == "GET":
         etag = service.etag(world, request.url)
-        headers = {"ETag": etag, "Cache-Control": REVALIDATE, "X-Earthgen": service.provenance(world)}
+        headers = {"ETag": etag, "Cache-Control": REVALIDATE, "X-Earthgen": service.provenance(world, band)}
         if matches(request, etag):
             raise HTTPException(304, headers=headers)
         request.state.headers = headers

@@ -14,7 +14,7 @@ import morecantile
 from attrs import define, field
 from fastapi import Depends, HTTPException, Path, Query
 from morecantile.defaults import TileMatrixSets
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from rio_tiler.types import ColorMapType
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,6 +26,7 @@ from titiler.core.resources.enums import ImageType
 from titiler.core.routing import EndpointScope
 from titiler.extensions.wmts import wmtsExtension
 
+from earthgen.bands import BandView
 from earthgen.errors import AddressError
 from earthgen.export.band import encode_band
 from earthgen.picture import frame_of
@@ -41,8 +42,8 @@ from tileserver.dependencies import (
     WorldHistogramParams,
     WorldPixelParams,
     WorldStatisticsParams,
-    absent_if_empty,
     area_request,
+    band_view,
     coverage_request,
     inline,
     matches,
@@ -66,12 +67,6 @@ TILE_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 _RENDERING = ("bidx", "expression", "rescale", "color_formula", "colormap", "colormap_name", "return_mask")
 """Query parameters that change a tile's bytes, in titiler's names."""
-
-BandQuery = Annotated[
-    str | None,
-    BeforeValidator(absent_if_empty),
-    Query(description="Show a band in place of the colours; see /worlds/{world}/bands.", examples=["landcover"]),
-]
 
 _bands = inline(WorldBandParams)
 _pixels = inline(WorldPixelParams)
@@ -177,7 +172,7 @@ class WorldFactory(TilerFactory):
                 str | None,
                 Query(description="Version of the pixels, from TileJSON; with it tiles may be kept for ever."),
             ] = None,
-            band: BandQuery = None,
+            view: BandView | None = Depends(band_view),
             world: World = Depends(self.path_dependency),
             reader_params: DefaultDependency = Depends(self.reader_dependency),
             layer_params: DefaultDependency = Depends(self.layer_dependency),
@@ -187,7 +182,6 @@ class WorldFactory(TilerFactory):
             """One tile, 256 or 512 pixels square; 512-pixel tiles show the pixels of the next zoom."""
             service = service_of(request)
             size = int(tilesize)
-            view = None if band is None else service.band(band)
             try:
                 box = tile_pixels(z, x, y, size)
                 world.check_zoom(box.zoom)
@@ -198,7 +192,9 @@ class WorldFactory(TilerFactory):
 
             options = sorted((name, value) for name, value in request.query_params.multi_items() if name in _RENDERING)
             if view is not None and options:
-                raise HTTPException(422, f"{options[0][0]} cannot be combined with band={band}; leave one of them out")
+                raise HTTPException(
+                    422, f"{options[0][0]} cannot be combined with band={view.band.name}; leave one of them out"
+                )
             if view is None and format == "tif":
                 raise HTTPException(422, "tif tiles hold the values of a band: give ?band=, or ask for /bbox/...tif")
             etag = service.etag(world, z, x, y, size, format, options, view and view.fingerprint)
@@ -248,7 +244,7 @@ class WorldFactory(TilerFactory):
             tileMatrixSetId: Annotated[Literal["WebMercatorQuad"], Path(description="Only WebMercatorQuad.")],
             tilesize: Annotated[Literal["256", "512"], Query(description="Pixels along a tile's side.")] = "256",
             tile_format: Annotated[TileFormat, Query(description="Image format of the tiles.")] = "png",
-            band: BandQuery = None,
+            view: BandView | None = Depends(band_view),
             world: World = Depends(self.path_dependency),
         ) -> dict[str, Any]:
             """TileJSON 3 of the world; its tile addresses carry the world's parameters and the version on."""
@@ -257,7 +253,6 @@ class WorldFactory(TilerFactory):
             carried = [item for item in request.query_params.multi_items() if item[0] in (*WORLD_QUERY, *_RENDERING)]
             if tilesize != "256":
                 carried.append(("tilesize", tilesize))
-            view = None if band is None else service.band(band)
             if view is not None:
                 carried.append(("band", view.band.name))
             coarsest = world.min_zoom if view is None else max(world.min_zoom, view.band.min_zoom)

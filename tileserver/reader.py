@@ -29,7 +29,9 @@ from rio_tiler.io.base import BaseReader
 from rio_tiler.models import BandStatistics, ImageData, Info, PointData
 from rio_tiler.utils import CRS_to_uri
 
-from earthgen.errors import AddressError, RequestTooLargeError
+from earthgen.bands import BandView
+from earthgen.errors import AddressError, InvalidRequestError, RequestTooLargeError
+from earthgen.export.band import band_tags, colour_table
 from earthgen.picture import frame_of
 from earthgen.pyramid import (
     MAX_LATITUDE,
@@ -43,6 +45,7 @@ from earthgen.pyramid import (
     check_bounds,
     check_tile,
     check_zoom,
+    point_pixel,
     tile_box,
     world_size,
 )
@@ -143,7 +146,7 @@ def tile_pixels(z: int, x: int, y: int, size: int) -> Box:
 
 @attr.s
 class WorldReader(BaseReader):
-    """Reads one world.
+    """Reads one world: its colours, or the values of one of its bands.
 
     Attributes:
         input: the world.
@@ -151,6 +154,7 @@ class WorldReader(BaseReader):
         engine: makes the pixels.
         max_pixels: most pixels that one part, preview or feature may have.
         cancelled: returns True once nobody waits for the result any more.
+        band: what is read in place of the colours; its coarsest zoom is the reader's.
     """
 
     input: World = attr.ib()
@@ -158,30 +162,43 @@ class WorldReader(BaseReader):
     engine: WorldEngine = attr.ib(kw_only=True)
     max_pixels: int = attr.ib(default=2048 * 2048, kw_only=True)
     cancelled: Cancelled | None = attr.ib(default=None, kw_only=True)
+    band: BandView | None = attr.ib(default=None, kw_only=True)
 
     minzoom: int = attr.ib(init=False)
     maxzoom: int = attr.ib(init=False, default=MAX_ZOOM)
 
     def __attrs_post_init__(self) -> None:
         """Describe the native grid: zoom 18 of Web Mercator."""
-        self.minzoom = self.input.min_zoom
+        self.minzoom = self.input.min_zoom if self.band is None else max(self.input.min_zoom, self.band.band.min_zoom)
         self.crs = WEB_MERCATOR
         self.width = self.height = world_size(MAX_ZOOM)
         self.bounds = box_mercator_bounds(Box(MAX_ZOOM, 0, 0, self.height, self.width))
         self.transform = from_bounds(*self.bounds, self.width, self.height)
 
+    @property
+    def colormap(self) -> dict[int, tuple[int, int, int, int]] | None:
+        """What titiler draws the values in where a request says nothing: the legend of a band of classes."""
+        return None if self.band is None else colour_table(self.band.band)
+
+    @property
+    def _contents(self) -> list[str]:
+        """What each of the image's bands holds."""
+        return ["red", "green", "blue"] if self.band is None else [self.band.band.title]
+
     def info(self) -> Info:
         """Bounds, bands and zooms, and the world that this is."""
+        names = [f"b{number}" for number, _ in enumerate(self._contents, start=1)]
         # Info allows further fields; a subclass would lose them in titiler's response.
         return Info.model_validate(
             {
                 "bounds": self.bounds,
                 "crs": CRS_to_uri(self.crs),
-                "band_metadata": [(f"b{band}", {}) for band in (1, 2, 3)],
-                "band_descriptions": [("b1", "red"), ("b2", "green"), ("b3", "blue")],
+                "band_metadata": [(name, {}) for name in names],
+                "band_descriptions": list(zip(names, self._contents, strict=True)),
                 "dtype": "uint8",
                 "nodata_type": "None",
-                "colorinterp": ["red", "green", "blue"],
+                "colorinterp": self._contents if self.band is None else ["palette" if self.colormap else "gray"],
+                "colormap": self.colormap,
                 "width": self.width,
                 "height": self.height,
                 "minzoom": self.minzoom,
@@ -189,7 +206,7 @@ class WorldReader(BaseReader):
                 "synthetic": True,
                 "id": self.input.id,
                 "world": self.input.to_dict(),
-                "weights": self.engine.weights_id,
+                "weights": (self.band or self.engine).weights_id,
             }
         )
 
@@ -221,7 +238,10 @@ class WorldReader(BaseReader):
         """
         size = tilesize or 256
         box = tile_pixels(tile_z, tile_x, tile_y, size)
-        pixels = self.engine.tile(self.input, tile_z, tile_x, tile_y, size=size, cancelled=self.cancelled)
+        if self.band is None:
+            pixels = self.engine.tile(self.input, tile_z, tile_x, tile_y, size=size, cancelled=self.cancelled)
+        else:
+            pixels = self._pixels(box)
         return _select(self._image(pixels, box_mercator_bounds(box)), indexes, expression)
 
     def part(
@@ -235,8 +255,8 @@ class WorldReader(BaseReader):
         height: int | None = None,
         width: int | None = None,
         zoom: int | None = None,
-        resampling_method: str = "bilinear",
-        reproject_method: str = "bilinear",
+        resampling_method: str | None = None,
+        reproject_method: str | None = None,
     ) -> ImageData:
         """An area.
 
@@ -254,11 +274,12 @@ class WorldReader(BaseReader):
             height: exact rows of the result.
             width: exact columns of the result.
             zoom: of the pixels, 0 to 18.
-            resampling_method: used when a size is given in Web Mercator.
-            reproject_method: used for another `dst_crs`.
+            resampling_method: used when a size is given in Web Mercator; bilinear, or nearest of a band of classes.
+            reproject_method: used for another `dst_crs`; as above.
 
         Raises:
             AddressError: bounds that are not finite, are empty, cross 180 degrees, or leave the projection.
+            InvalidRequestError: a method that would mix the codes of classes.
             RequestTooLargeError: more than `max_pixels`.
         """
         bounds = _geographic(bbox, bounds_crs)
@@ -274,8 +295,8 @@ class WorldReader(BaseReader):
         width: int | None = None,
         dst_crs: CRS | None = None,
         zoom: int | None = None,
-        resampling_method: str = "bilinear",
-        reproject_method: str = "bilinear",
+        resampling_method: str | None = None,
+        reproject_method: str | None = None,
     ) -> ImageData:
         """The whole world, or the picture of a world by prompt, which has no whole; see `part`."""
         bounds = WORLD_BOUNDS if self.input.gsd is None else box_bounds(frame_of(self.input).box)
@@ -305,18 +326,22 @@ class WorldReader(BaseReader):
             (longitude,), (latitude,) = transform(coord_crs, WGS84_CRS, [lon], [lat])[:2]
         level = MAX_ZOOM if zoom is None else zoom
         self.input.check_zoom(level)
-        red, green, blue = self.engine.point(self.input, longitude, latitude, zoom=level, cancelled=self.cancelled)
+        if self.band is None:
+            values = self.engine.point(self.input, longitude, latitude, zoom=level, cancelled=self.cancelled)
+        else:
+            row, column = point_pixel(longitude, latitude, level)
+            values = tuple(self._pixels(Box(level, row, column, 1, 1))[0, 0])
         point = PointData(
-            np.ma.MaskedArray(np.array([red, green, blue], dtype=np.uint8)),
+            np.ma.MaskedArray(np.array(values, dtype=np.uint8)),
             coordinates=(lon, lat),
             crs=coord_crs,
-            band_descriptions=["red", "green", "blue"],
+            band_descriptions=self._contents,
         )
         if expression:
             return _calculate(point, expression)
         if indexes is None:
             return point
-        bands = _bands(indexes)
+        bands = _bands(indexes, self._contents)
         return PointData(
             point.array[[band - 1 for band in bands]],
             coordinates=(lon, lat),
@@ -363,8 +388,8 @@ class WorldReader(BaseReader):
         height: int | None,
         width: int | None,
         zoom: int | None,
-        resampling_method: str,
-        reproject_method: str,
+        resampling_method: str | None,
+        reproject_method: str | None,
     ) -> ImageData:
         for name, value in (("max_size", max_size), ("height", height), ("width", width)):
             if value is not None and value < 1:
@@ -380,10 +405,18 @@ class WorldReader(BaseReader):
         if native and height is None and width is None:
             self._check_size(box.width, box.height, f"at zoom {box.zoom}")
             return self._read(box)
-        method = resampling_method if native else reproject_method
+        method = self._method(resampling_method if native else reproject_method)
         grid = _target_grid(bounds, WEB_MERCATOR if native else dst_crs, box, height, width)
         self._check_size(grid.width, grid.height, "as asked for")
         return self._resample(grid, method)
+
+    def _method(self, asked: str | None) -> str:
+        """How pixels are resampled."""
+        if self.colormap is None:
+            return asked or "bilinear"
+        if asked not in (None, "nearest", "mode"):
+            raise InvalidRequestError(f"{asked} would mix the codes of classes; allowed: nearest, mode")
+        return asked or "nearest"
 
     def _resample(self, grid: _Grid, method: str) -> ImageData:
         source = _source_box(grid, self.minzoom)
@@ -404,7 +437,7 @@ class WorldReader(BaseReader):
         }
         pixels, _ = reproject(
             image.array.data,
-            np.zeros((3, *shape), dtype=np.uint8),
+            np.zeros((image.count, *shape), dtype=np.uint8),
             resampling=Resampling[method],
             **georeference,
         )
@@ -427,8 +460,13 @@ class WorldReader(BaseReader):
                 f"{box.width} x {box.height} pixels at zoom {box.zoom} are means of {1 << 2 * finer} pixels each;"
                 f" at most {4 * self.max_pixels} are allowed in one request: ask for a smaller area"
             )
-        pixels = self.engine.pixels(self.input, box, cancelled=self.cancelled)
-        return self._image(pixels, box_mercator_bounds(box))
+        return self._image(self._pixels(box), box_mercator_bounds(box))
+
+    def _pixels(self, box: Box) -> npt.NDArray[np.uint8]:
+        """The pixels of a box: (h, w, 3) of colours, (h, w, 1) of a band."""
+        if self.band is None:
+            return self.engine.pixels(self.input, box, cancelled=self.cancelled)
+        return self.band.pixels(self.input, box, cancelled=self.cancelled)[..., None]
 
     def _image(
         self,
@@ -437,19 +475,20 @@ class WorldReader(BaseReader):
         crs: CRS = WEB_MERCATOR,
         mask: npt.NDArray[np.bool_] | None = None,
     ) -> ImageData:
-        """Pixels (h, w, 3) with their place in the world and the world's name as metadata."""
+        """Pixels (h, w, bands) with their place in the world and the world's name as metadata."""
         array = np.ma.MaskedArray(np.ascontiguousarray(np.moveaxis(pixels, -1, 0)))
         array.mask = False if mask is None else np.moveaxis(mask, -1, 0)
         return ImageData(
             array,
             bounds=bounds,
             crs=crs,
-            band_descriptions=["red", "green", "blue"],
+            band_descriptions=self._contents,
             metadata={
                 "SYNTHETIC": "yes: generated imagery, not an observation",
                 "EARTHGEN_WORLD": self.input.id,
                 "EARTHGEN_WORLD_JSON": self.input.canonical_json,
-                "EARTHGEN_WEIGHTS": self.engine.weights_id,
+                "EARTHGEN_WEIGHTS": (self.band or self.engine).weights_id,
+                **({} if self.band is None else band_tags(self.band.band)),
             },
         )
 
@@ -531,11 +570,12 @@ def _source_box(grid: _Grid, coarsest: int) -> Box:
     return replace(margin, row=top, height=bottom - top)
 
 
-def _bands(indexes: int | Sequence[int]) -> list[int]:
+def _bands(indexes: int | Sequence[int], contents: Sequence[str]) -> list[int]:
     bands = [indexes] if isinstance(indexes, int) else list(indexes)
     for band in bands:
-        if band not in (1, 2, 3):
-            raise InvalidBandName(f"band {band} does not exist; allowed: 1 (red), 2 (green), 3 (blue)")
+        if not 1 <= band <= len(contents):
+            allowed = ", ".join(f"{number} ({name})" for number, name in enumerate(contents, start=1))
+            raise InvalidBandName(f"band {band} does not exist; allowed: {allowed}")
     return bands
 
 
@@ -559,7 +599,7 @@ def _select(image: ImageData, indexes: int | Sequence[int] | None, expression: s
         return _calculate(image, expression)
     if indexes is None:
         return image
-    bands = _bands(indexes)
+    bands = _bands(indexes, image.band_descriptions)
     return ImageData(
         image.array[[band - 1 for band in bands]],
         bounds=image.bounds,

@@ -17,6 +17,9 @@ from rio_tiler.types import ColorMapType
 from titiler.core.resources.enums import ImageType
 from titiler.core.utils import render_image
 
+from earthgen.bands import band_of
+from earthgen.export.band import colour_table
+
 TileFormat = Literal["png", "jpg", "jpeg", "webp"]
 BandFormat = Literal["png", "jpg", "jpeg", "webp", "tif"]
 """Of a band's tiles: pictures of its values, or the values themselves."""
@@ -62,19 +65,30 @@ def render_world_image(
 ) -> tuple[bytes, str]:
     """Render as titiler does, with a mask only where something is masked, and tags in GeoTIFFs.
 
+    A GeoTIFF of a band of classes holds their codes, and its legend as colour table.
+
     Returns:
         The bytes and their media type.
     """
     add_mask = add_mask and bool(np.ma.getmaskarray(image.array).any())
+    legend = _legend(image)
+    if output_format is ImageType.tif and colormap == legend:
+        colormap = None
     content, media_type = render_image(
         image, colormap=colormap, output_format=output_format, add_mask=add_mask, **options
     )
     if media_type.startswith("image/tiff"):
-        content = _tagged(content, image)
+        content = _tagged(content, image, legend if colormap is None else None)
     return content, media_type
 
 
-def _tagged(content: bytes, image: ImageData) -> bytes:
+def _legend(image: ImageData) -> ColorMapType | None:
+    """The colours of the classes, where an image shows a band of classes."""
+    name = (image.metadata or {}).get("EARTHGEN_BAND")
+    return None if name is None else colour_table(band_of(name))
+
+
+def _tagged(content: bytes, image: ImageData, legend: ColorMapType | None) -> bytes:
     """The same GeoTIFF, tiled and compressed, with band names and the image's metadata as tags."""
     with MemoryFile(content) as plain, plain.open() as source:
         profile = source.profile | {"compress": "deflate", "predictor": 2 if source.dtypes[0] != "float64" else 3}
@@ -86,6 +100,9 @@ def _tagged(content: bytes, image: ImageData) -> bytes:
                 target.update_tags(**(image.metadata or {}))
                 for band, name in enumerate(image.band_descriptions, start=1):
                     target.set_band_description(band, name)
+                # GDAL has no colour table beside a mask.
+                if legend is not None and source.count == 1:
+                    target.write_colormap(1, legend)
                 if image.count == 3 and source.dtypes[0] == "uint8":
                     alpha = [ColorInterp.alpha] * (source.count - 3)
                     target.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, *alpha]
