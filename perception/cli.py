@@ -62,7 +62,9 @@ def detect(
     if output.resolve() in (before.resolve(), after.resolve()):
         raise InvalidRequestError(f"{output} is one of the pictures; give the change map another name")
     import perception
+    from perception.registry import check_finds_change
 
+    check_finds_change(model)
     pair = perception.read_pair(before, after)
     if geojson is not None and pair.crs is None:
         raise InvalidRequestError(

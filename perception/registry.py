@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from earthgen.errors import WeightsError
+from earthgen.errors import InvalidRequestError, WeightsError
 from perception.checkpoint import CARD, FILE
 from perception.detector import BinaryDetector, ChangeDetector
 from perception.errors import UnknownModelError
 from perception.sources import local_source, own_classes
 
 Task = Literal["binary change detection", "semantic change detection"]
+CHANGE_DETECTION: tuple[Task, ...] = ("binary change detection", "semantic change detection")
+"""Tasks whose models have `detect`."""
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -69,6 +71,20 @@ MODELS = {
         ),
     )
 }
+
+
+def check_finds_change(name: str) -> None:
+    """Refuse the name of a model that cannot be asked to `detect`.
+
+    Raises:
+        UnknownModelError: no model of that name.
+        InvalidRequestError: it has another task.
+    """
+    able = [model.name for model in MODELS.values() if model.task in CHANGE_DETECTION]
+    if name not in MODELS:
+        raise UnknownModelError(f"no model is called {name!r}; there are {', '.join(able)}")
+    if name not in able:
+        raise InvalidRequestError(f"{name} is for {MODELS[name].task}; models that find changes: {', '.join(able)}")
 
 
 def describe(model: Model, weights: Path | None) -> dict[str, Any]:

@@ -234,7 +234,9 @@ def test_what_cannot_be_compared_says_why(open_page: OpenPage, snowy: str) -> No
 
 def test_server_without_weights_or_without_an_answer_says_so(open_page: OpenPage) -> None:
     absent = {"name": "cdmamba", "title": "CDMamba", "available": False, "classes": [], "any_classes": False}
-    listed = json.dumps({"models": [absent], "max_pixels": 4096, "max_classes": 64})
+    absent["task"] = "binary change detection"
+    captioner = absent | {"name": "captioner", "task": "captions", "available": True}
+    listed = json.dumps({"models": [captioner, absent], "max_pixels": 4096, "max_classes": 64})
     page = open_page(
         PLANET, before=lambda page: page.route("**/perception/models", lambda route: route.fulfill(body=listed))
     )

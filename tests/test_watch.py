@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -302,6 +303,13 @@ def test_models_are_listed_with_their_classes(
     assert (binary["available"], binary["classes"], binary["any_classes"]) == (True, [], False)
     assert (semantic["available"], semantic["classes"], semantic["any_classes"]) == (True, list(TINY.classes), True)
     assert "reconstruction" in semantic["fidelity"]
+
+
+def test_models_for_other_tasks_find_no_changes(monkeypatch: pytest.MonkeyPatch, says: Says) -> None:
+    speaking = dataclasses.replace(perception.MODELS["cdmamba"], name="speaking", task="captions")  # type: ignore[arg-type]
+    monkeypatch.setitem(perception.MODELS, "speaking", speaking)
+    sentence = "speaking is for captions; models that find changes: cdmamba, semantic-cd"
+    assert sentence in says(*DETECT, "--model", "speaking")
 
 
 def test_watch_is_among_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

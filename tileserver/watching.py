@@ -71,7 +71,7 @@ class Watcher:
 
         Raises:
             UnknownModelError: no model of that name.
-            InvalidRequestError: one without weights.
+            InvalidRequestError: one without weights, or for another task.
             WeightsError: its weights cannot be used.
         """
         with self._loading:
@@ -93,17 +93,16 @@ class Watcher:
 
     def _load(self, name: str) -> LoadedDetector:
         from perception.checkpoint import FILE
-        from perception.registry import MODELS, load
+        from perception.registry import MODELS, check_finds_change, load
 
+        check_finds_change(name)
         folder = self._folder(name)
-        if name in MODELS and folder is None:
+        if folder is None:
             with_weights = ", ".join(one for one in MODELS if self._folder(one) is not None) or "none"
             raise InvalidRequestError(
                 f"model {name} has no weights on this server; models with weights: {with_weights}"
             )
         detector = load(name, folder)
-        # Not to be reached with an unknown name.
-        assert folder is not None
         digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
         return LoadedDetector(detector, digest[:_ID_CHARACTERS])
 
@@ -111,11 +110,8 @@ class Watcher:
         from perception.checkpoint import FILE
         from perception.registry import MODELS
 
-        model = MODELS.get(name)
-        if model is None:
-            return None
         own = self._weights and self._weights / name
-        return own if own and (own / FILE).is_file() else model.weights
+        return own if own and (own / FILE).is_file() else MODELS[name].weights
 
 
 def _size(answer: Answer) -> int:

@@ -6,6 +6,7 @@ import { get, pathOf, post } from "./service.js";
  * @typedef {object} Model
  * @property {string} name
  * @property {string} title
+ * @property {string} task
  * @property {boolean} available
  * @property {string[]} classes that it looks for by itself; none: it says that something changed, not what
  * @property {boolean} any_classes whether it can look for others

@@ -96,7 +96,8 @@ export class Changes {
     if (this.offer !== null) return;
     try {
       const [offer, worlds] = await Promise.all([listModels(), listWorlds()]);
-      this.offer = offer;
+      // There are models for other tasks too.
+      this.offer = { ...offer, models: offer.models.filter(({ task }) => task.endsWith("change detection")) };
       this.worlds = worlds.filter(({ name }) => !isNamedRoot(name));
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
