@@ -69,6 +69,8 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.torch
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.torch
 	@echo "earthgen: installing earthgen and its development tools into $(VENV)"
 	$(PIP) install -e '.[dev]'
+	@# Hugging Face's reader has the name of our own datasets/, so it lies apart, where only its tests look.
+	$(PIP) install --no-deps --upgrade --target $(VENV)/readers datasets
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.torch: $(VENV)/bin/python

@@ -38,6 +38,8 @@ class PaintingEngine:
             kind = zlib.crc32(f"{layer.edit.prompt}{layer.edit.action}{layer.edit.seed}".encode())
             if layer.edit.action == "reseed":
                 out[inside] ^= np.uint8(1)
+            elif layer.edit.action != "prompt":
+                out[inside] = out[inside] // 2 + np.uint8(kind % 100)
             else:
                 out[inside] = [kind % 251, kind // 7 % 241, kind // 49 % 239]
         return out

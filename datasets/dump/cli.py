@@ -71,6 +71,9 @@ def dump(
     ] = "0.7,0.15,0.15",
     steps: Annotated[int, typer.Option(metavar="N", help="Dates of a time series.")] = 6,
     scale: Annotated[int, typer.Option(metavar="N", help="Of super-resolution: 2, 4, 8 or 16.")] = 4,
+    same_day: Annotated[
+        bool, typer.Option("--same-day", help="Give pictures of several dates no light, haze and noise of their own.")
+    ] = False,
     backend: Annotated[str, typer.Option(metavar="NAME", help="serial, process or ray.")] = "serial",
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes or actors, each with an engine.")] = 2,
     shard: Annotated[
@@ -122,6 +125,7 @@ def dump(
         splits=_numbers(splits, "splits"),  # type: ignore[arg-type]
         steps=steps,
         scale=scale,
+        date_effects=not same_day,
     )
     check(spec)
     if backend not in BACKENDS:

@@ -255,8 +255,8 @@ def _plain_errors(path: Path) -> Iterator[None]:
 
 
 def line_of(record: Record) -> bytes:
-    """A record as a line of the manifest."""
-    return (json.dumps(record, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    """A record as a line of the manifest; the order of its keys is a part of it, that of views above all."""
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode()
 
 
 def _parsed(text: bytes, path: Path) -> Record:

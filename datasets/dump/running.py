@@ -36,7 +36,6 @@ Progress = Callable[[int, int], None]
 
 _AHEAD = 2
 """Items handed out for each worker."""
-_PARENT_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +242,20 @@ class _Worker:
     retries: int
 
 
-def _begin(folder: DumpFolder, opener: Opener, retries: int, parent: int) -> None:
+def _begin(folder: DumpFolder, opener: Opener, retries: int) -> None:
     """Open the engine of a new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     stack = ExitStack()
     _Worker.maker = stack.enter_context(opener.open())
     _Worker.folder, _Worker.retries = folder, retries
 
 
-def _leave_with(parent: int) -> None:
+def _leave_with_parent() -> None:
     """End with the parent: a worker whose parent was killed would wait for work for ever."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_SECONDS)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
     os._exit(1)
 
 
@@ -264,6 +264,9 @@ def _work(index: int) -> int:
 
 
 def _processes(todo: Iterator[int], folder: DumpFolder, opener: Opener, workers: int, retries: int) -> Iterator[int]:
+    # A clean process that has imported this module forks workers, so that lost ones are replaced quickly.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     waiting: list[int] = []
     losses = 0
     while True:
@@ -272,9 +275,9 @@ def _processes(todo: Iterator[int], folder: DumpFolder, opener: Opener, workers:
             return
         pool = ProcessPoolExecutor(
             workers,
-            mp_context=multiprocessing.get_context("spawn"),
+            mp_context=context,
             initializer=_begin,
-            initargs=(folder, opener, retries, os.getpid()),
+            initargs=(folder, opener, retries),
         )
         running: dict[Future[int], int] = {}
         try:

@@ -41,6 +41,7 @@ class DumpSpec:
         splits: shares of the scenes for training, validation and test.
         steps: dates of a time series.
         scale: how many times coarser the low picture of a super-resolution pair is.
+        date_effects: whether pictures of several dates differ in light, season, haze, optics and noise, too.
 
     Raises:
         DumpSpecError: a value out of range.
@@ -57,6 +58,7 @@ class DumpSpec:
     splits: tuple[float, float, float] = (0.7, 0.15, 0.15)
     steps: int = 6
     scale: int = 4
+    date_effects: bool = True
 
     def __post_init__(self) -> None:
         _check_range("count", self.count, 1, MAX_COUNT)
@@ -119,6 +121,8 @@ class DumpSpec:
             words.append(f"--steps {self.steps}")
         if self.task == "super-resolution":
             words.append(f"--scale {self.scale}")
+        if not self.date_effects:
+            words.append("--same-day")
         return " ".join([*words, "-o DIR"])
 
 

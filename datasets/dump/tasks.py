@@ -259,6 +259,18 @@ def _looked_at(
     return _Change(before, after, tuple(events)), seen
 
 
+def _dated(item: Item, views: dict[str, View]) -> dict[str, View]:
+    """The views as taken on different days by different sensors, if the dump is to have that; nothing else changes."""
+    if not item.spec.date_effects:
+        return views
+    from datasets.changes import date_effects
+
+    return {
+        role: replace(view, pixels=date_effects(view.pixels, item.random(6, number)))
+        for number, (role, view) in enumerate(views.items())
+    }
+
+
 def _pair(maker: Maker, item: Item) -> Sample:
     """A pair with all that is known of it."""
     change = _change(maker, item)
@@ -273,7 +285,7 @@ def _pair(maker: Maker, item: Item) -> Sample:
         for event, words in zip(change.events, phrases, strict=True)
     )
     return Sample(
-        {"before": change.before, "after": change.after},
+        _dated(item, {"before": change.before, "after": change.after}),
         masks,
         things,
         captions=captions(change.events, item.random(4)),
@@ -345,7 +357,7 @@ def _time_series(maker: Maker, item: Item) -> Sample:
         for step, (day, then) in enumerate((day, world.at(day)) for day in days)
     }
     return Sample(
-        views,
+        _dated(item, views),
         {f"cover_t{step}": codes for step, codes in enumerate(cover)},
         about={"ground": ground, "dates": list(days), "changes": told},
     )

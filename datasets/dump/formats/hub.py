@@ -37,7 +37,11 @@ class HubFolder(Format):
                     "file_name" if role == "image" else f"{role}_file_name": name.removeprefix(f"{split}/")
                     for role, name in files.items()
                 }
-                lines.append(json.dumps(named | sample_json(record), ensure_ascii=False))
+                about = sample_json(record)
+                # The reader guesses types file by file, and lists that are empty in one of them would have none.
+                about["things"] = json.dumps(about["things"])
+                about = {name: value for name, value in about.items() if value != []}
+                lines.append(json.dumps(named | about, ensure_ascii=False))
             folder.write(f"{split}/metadata.jsonl", ("\n".join(lines) + "\n").encode())
 
     def reading(self, spec: DumpSpec) -> str:
