@@ -31,6 +31,10 @@ if TYPE_CHECKING:
         WorldError,
     )
     from earthgen.export.cog import export_cog
+    from earthgen.export.cog_pyramid import export_cog_pyramid
+    from earthgen.export.tiles import export_tiles
+    from earthgen.export.virtual_zarr import zarr
+    from earthgen.export.work import Limits
     from earthgen.pyramid import Bounds, Box, Window
     from earthgen.registry import WorldRegistry
     from earthgen.world import Edit, World
@@ -47,6 +51,7 @@ __all__ = [
     "Engine",
     "ExportError",
     "InvalidRequestError",
+    "Limits",
     "OverloadedError",
     "Region",
     "RegistryError",
@@ -59,6 +64,9 @@ __all__ = [
     "WorldError",
     "WorldRegistry",
     "export_cog",
+    "export_cog_pyramid",
+    "export_tiles",
+    "zarr",
 ]
 
 _HOMES = {
@@ -66,11 +74,15 @@ _HOMES = {
     "Box": "earthgen.pyramid",
     "Edit": "earthgen.world",
     "Engine": "earthgen.engine",
+    "Limits": "earthgen.export.work",
     "Region": "earthgen.engine",
     "Window": "earthgen.pyramid",
     "World": "earthgen.world",
     "WorldRegistry": "earthgen.registry",
     "export_cog": "earthgen.export.cog",
+    "export_cog_pyramid": "earthgen.export.cog_pyramid",
+    "export_tiles": "earthgen.export.tiles",
+    "zarr": "earthgen.export.virtual_zarr",
 }
 
 
