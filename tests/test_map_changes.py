@@ -236,7 +236,7 @@ def test_server_without_weights_or_without_an_answer_says_so(open_page: OpenPage
     absent = {"name": "cdmamba", "title": "CDMamba", "available": False, "classes": [], "any_classes": False}
     absent["task"] = "binary change detection"
     captioner = absent | {"name": "captioner", "task": "captions", "available": True}
-    listed = json.dumps({"models": [captioner, absent], "max_pixels": 4096, "max_classes": 64})
+    listed = json.dumps({"models": [captioner, absent], "max_pixels": 4096, "max_classes": 64, "free_classes": 16})
     page = open_page(
         PLANET, before=lambda page: page.route("**/perception/models", lambda route: route.fulfill(body=listed))
     )

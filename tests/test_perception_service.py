@@ -22,6 +22,7 @@ import perception
 import perception.registry
 from earthgen.pyramid import MAX_ZOOM, Box, bounds_box, box_bounds, box_mercator_bounds, world_size
 from earthgen.world import Edit, World
+from perception import semantic_cd
 from perception.cdmamba import CDMamba, CDMambaConfig
 from perception.checkpoint import FILE, save_network
 from perception.pair import Pair
@@ -36,6 +37,8 @@ BOX = bounds_box((11.40, 47.26, 11.404, 47.262), 16)
 DETECT = "/worlds/planet/perception/detect"
 DAYS = {"bbox": BBOX, "zoom": 16, "before_date": "2026-04-30", "after_date": "2026-05-01"}
 SEEDS = {"bbox": BBOX, "zoom": 16, "after_world": {"seed": 8}}
+MANY = {"bbox": [11.40, 47.26, 11.42, 47.27], "zoom": 16, "after_world": {"seed": 8}, "model": "semantic-cd"}
+"""With 642,000 pixels."""
 SNOW = {
     "action": "snow",
     "polygon": [[11.401, 47.2605], [11.402, 47.2605], [11.402, 47.2612], [11.401, 47.2612]],
@@ -210,6 +213,7 @@ def test_rows_of_pixels_have_the_area_that_they_have_on_the_ellipsoid(data: st.D
 def test_models_say_what_they_do_and_whether_they_are_here(base: str, tmp_path: Path) -> None:
     listed = httpx.get(f"{base}/perception/models").json()
     assert listed["max_pixels"] == 1024 * 1024
+    assert listed["max_classes"] == semantic_cd.MOST_CLASSES
     binary, semantic = listed["models"]
     assert (binary["name"], binary["available"], binary["classes"]) == ("cdmamba", True, [])
     assert (semantic["classes"], semantic["any_classes"]) == (list(CLASSES), True)
@@ -315,6 +319,7 @@ def test_a_client_that_hangs_up_ends_its_detection(detectors: dict[str, Differen
         ({**SEEDS, "model": "cdmambo"}, 422, "no model is called 'cdmambo'"),
         ({**SEEDS, "classes": ["a"]}, 422, "cdmamba finds that something changed, not what"),
         ({**SEEDS, "classes": ["a"] * 65}, 422, "at most 64"),
+        ({**MANY, "classes": [f"c{i}" for i in range(32)]}, 413, "at most 524288 are allowed with 32 classes"),
         ({**SEEDS, "after_world": {"seed": -1}}, 422, "seed is -1"),
         ({**SEEDS, "after_world": {"root": "earth"}}, 422, "root"),
         ({**SEEDS, "after_world": {"world": "atlantis"}}, 404, "atlantis"),
@@ -338,6 +343,7 @@ def test_what_makes_no_sense_is_one_sentence(
     [
         ("/worlds/atlantis/perception/detect", {}, json.dumps(SEEDS), 404, "atlantis"),
         ("/worlds/prompt/perception/detect", {}, json.dumps(SEEDS), 422, "prompt"),
+        (DETECT, {"date": "2026-05-01"}, json.dumps(SEEDS), 422, "say before_date and after_date in the body"),
         (DETECT, {"seed": "x"}, json.dumps(SEEDS), 422, "seed is 'x'"),
         (DETECT, {"format": "png"}, json.dumps(SEEDS), 422, "format is 'png'"),
         (DETECT, {}, "{", 422, "JSON"),

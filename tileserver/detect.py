@@ -39,6 +39,8 @@ from tileserver.watching import Answer, LoadedDetector
 
 MOST_CLASSES = 64
 MAX_CLASS_CHARACTERS = 100
+FREE_CLASSES = 16
+"""Class names up to which a request may have all its pixels: each name takes memory at every pixel."""
 MOST_AREAS = 2000
 """Polygons in one answer; the smaller ones are left out and counted."""
 GEOJSON = "application/geo+json"
@@ -115,6 +117,7 @@ def list_models(request: Request) -> dict[str, Any]:
         "models": service.watcher.models(),
         "max_pixels": service.settings.detect_pixels,
         "max_classes": MOST_CLASSES,
+        "free_classes": FREE_CLASSES,
     }
 
 
@@ -158,18 +161,23 @@ async def detect(
         ),
     ],
     format: Annotated[AnswerFormat | None, Query(description="Of the answer; else what Accept prefers.")] = None,
+    date: Annotated[str | None, Query(description="Not here: see before_date and after_date.")] = None,
 ) -> Response:
     """What changed in an area between two days of a world, or between it and another world."""
     service = service_of(request)
+    if date is not None:
+        raise InvalidRequestError(f"date is {date!r}; say before_date and after_date in the body, since there are two")
     after = await _later_world(request, world, before, asked.after_world)
     job = _Job(before.at(asked.before_date), after.at(asked.after_date), asked, _box_of(asked))
     for value in (job.before, job.after):
         value.check_zoom(job.box.zoom)
-    limit = service.settings.detect_pixels
+    classes = len(asked.classes or ())
+    limit = service.settings.detect_pixels * FREE_CLASSES // max(FREE_CLASSES, classes)
     if job.box.width * job.box.height > limit:
+        many = f" with {classes} classes" if classes > FREE_CLASSES else ""
         raise RequestTooLargeError(
             f"the area has {job.box.width} x {job.box.height} pixels at zoom {job.box.zoom}; at most {limit} are"
-            " allowed: ask for a smaller area or a lower zoom"
+            f" allowed{many}: ask for a smaller area or a lower zoom"
         )
     async with service.detections.hold(request) as cancelled:
         answer, model, hit = await run_in_threadpool(partial(_answer, service, job, cancelled))

@@ -12,7 +12,10 @@ import { get, pathOf, post } from "./service.js";
  * @property {boolean} any_classes whether it can look for others
  */
 
-/** @returns {Promise<{models: Model[], max_pixels: number, max_classes: number}>} */
+/**
+ * What the server can do. Above `free_classes` classes it takes fewer pixels, in proportion.
+ * @returns {Promise<{models: Model[], max_pixels: number, max_classes: number, free_classes: number}>}
+ */
 export async function listModels() {
   return (await get("perception/models")).json();
 }

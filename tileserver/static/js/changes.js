@@ -209,7 +209,9 @@ export class Changes {
     const pictures = this.between === "days" ? this.readDays(world) : this.readWorlds(world);
     const classes = model.any_classes ? namesIn(element("changes-classes").value) : [];
     const bounds = viewBounds(this.map);
-    const zoom = zoomFor(bounds, imageryZoom(this.map), world.zooms.least, this.offer.max_pixels);
+    const { max_pixels: most, free_classes: free } = this.offer;
+    const pixels = (most * free) / Math.max(free, classes.length);
+    const zoom = zoomFor(bounds, imageryZoom(this.map), world.zooms.least, pixels);
     const problems = {
       ...pictures.problems,
       "changes-classes":
