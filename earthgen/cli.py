@@ -1,4 +1,4 @@
-"""The command line: `earthgen serve | generate | tile | region | find | world | weights | info`.
+"""The command line: `earthgen serve | generate | tile | region | export | find | world | weights | info`.
 
 Other packages add commands; see `earthgen.cli_plugins`. Results go to standard output, progress and errors to
 standard error. An error is one line and exit code 2; Ctrl-C is exit code 130. Commands import what they need when
@@ -14,30 +14,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from earthgen.cli_export import export
 from earthgen.cli_find import find
 from earthgen.cli_options import (
+    AsJson,
     BandName,
     BandWeights,
     CacheFolder,
-    Day,
-    EditsFile,
+    CacheOptions,
+    EngineOptions,
+    FinestGsd,
     Guidance,
-    LayoutFile,
     Negative,
-    NoCache,
-    Prompt,
-    PromptWeights,
-    RootName,
+    Quiet,
     Seed,
-    Threads,
+    ValueOptions,
     WeightsSource,
-    WorldGsd,
-    WorldName,
+    WorldOptions,
     cache_folder,
     checked_ending,
-    chosen_world,
-    new_world,
-    open_engine,
+    grouped,
     parsed_bounds,
     progress_bar,
     write_whole,
@@ -68,6 +64,7 @@ world_app = typer.Typer(help="Make, register and show worlds.", invoke_without_c
 weights_app = typer.Typer(help="List, describe and check weights.", invoke_without_command=True)
 app.add_typer(world_app, name="world")
 app.add_typer(weights_app, name="weights")
+app.command()(export)
 app.command()(find)
 
 
@@ -92,16 +89,14 @@ def _help_without_command(context: typer.Context) -> None:
 
 
 @app.command()
+@grouped
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every interface.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer requests.")] = 1,
-    weights: WeightsSource = None,
-    prompt_weights: PromptWeights = None,
+    *,
+    using: EngineOptions,
     band_weights: BandWeights = None,
-    threads: Threads = None,
 ) -> None:
     """Serve worlds as map tiles, with a map to look at them.
 
@@ -110,11 +105,11 @@ def serve(
     import tileserver
 
     chosen: dict[str, Any] = {
-        "cache": cache_folder(cache, no_cache),
-        "weights": weights,
-        "prompt_weights": prompt_weights,
+        "cache": using.folder,
+        "weights": using.weights,
+        "prompt_weights": using.prompt_weights,
         "band_weights": band_weights,
-        "threads": threads,
+        "threads": using.threads,
     }
     # What was not said here may still come from the environment: see the service's settings.
     try:
@@ -126,6 +121,7 @@ def serve(
 
 # Unknown options are left to become arguments, so that `tile 3 -1 0` speaks of the column, not of an option.
 @app.command(context_settings={"ignore_unknown_options": True})
+@grouped
 def tile(
     z: Annotated[int, typer.Argument(help="Zoom, 0 to 18.", metavar="Z")],
     x: Annotated[int, typer.Argument(help="Column, from the west.", metavar="X")],
@@ -134,18 +130,11 @@ def tile(
         Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .png, .jpg or .webp; .tif of a band.")
     ],
     size: Annotated[int, typer.Option(help="Pixels along a side: 256 or 512.")] = 256,
-    world: WorldName = None,
-    root: RootName = None,
-    seed: Seed = None,
-    prompt: Prompt = None,
-    day: Day = None,
+    *,
+    where: WorldOptions,
     band: BandName = None,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-    weights: WeightsSource = None,
-    prompt_weights: PromptWeights = None,
+    using: EngineOptions,
     band_weights: BandWeights = None,
-    threads: Threads = None,
 ) -> None:
     """Write one map tile as a picture, or the values of a band as .tif.
 
@@ -158,12 +147,11 @@ def tile(
     if size not in (256, 512):
         raise InvalidRequestError(f"size is {size}; allowed: 256, 512")
     picture_format = _picture_format(output, with_values=band is not None)
-    folder = cache_folder(cache, no_cache)
-    chosen = chosen_world(folder, world, root, seed, prompt).at(day)
+    chosen = where.world(using.folder)
     chosen.check_zoom(z if size == 256 else min(z + 1, MAX_ZOOM))
     if band is not None:
         available_band(band, band_weights).check_zoom(z if size == 256 else z + 1)
-    with open_engine(weights, prompt_weights, folder, threads) as engine:
+    with using.open() as engine:
         if band is None:
             _write_picture(engine.tile(chosen, z, x, y, size=size), output, picture_format)
         else:
@@ -180,29 +168,21 @@ def tile(
 
 
 @app.command()
+@grouped
 def region(
     bbox: Annotated[str, typer.Option(metavar="W,S,E,N", help="West, south, east, north in degrees.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .tif.")],
     zoom: Annotated[int | None, typer.Option(help="Web Mercator zoom, 0 to 18; or give --gsd.")] = None,
-    gsd: Annotated[
-        float | None, typer.Option(metavar="METRES", help="Metres per pixel or finer, in the middle of the box.")
-    ] = None,
-    world: WorldName = None,
-    root: RootName = None,
-    seed: Seed = None,
-    prompt: Prompt = None,
-    day: Day = None,
+    gsd: FinestGsd = None,
+    *,
+    where: WorldOptions,
     max_pixels: Annotated[
         int | None, typer.Option(min=1, help="Refuse regions of more pixels.  [default: 268435456]")
     ] = None,
     band: BandName = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-    weights: WeightsSource = None,
-    prompt_weights: PromptWeights = None,
+    quiet: Quiet = False,
+    using: EngineOptions,
     band_weights: BandWeights = None,
-    threads: Threads = None,
 ) -> None:
     """Write a region as a Cloud-Optimized GeoTIFF; run the same command again to continue a stopped one.
 
@@ -222,12 +202,11 @@ def region(
     assert zoom is not None
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     check_export(bounds, zoom, output, max_pixels=limit)
-    folder = cache_folder(cache, no_cache)
-    chosen = chosen_world(folder, world, root, seed, prompt).at(day)
+    chosen = where.world(using.folder)
     chosen.check_zoom(zoom)
     if band is not None:
         available_band(band, band_weights).check_zoom(zoom)
-    with open_engine(weights, prompt_weights, folder, threads) as engine, progress_bar(output.name, quiet) as show:
+    with using.open() as engine, progress_bar(output.name, quiet) as show:
         view = None if band is None else BandView(engine, band, band_weights)
         shown = None if view is None else view.band
         box = export_cog(view or engine, chosen, bounds, zoom, output, show, max_pixels=limit, band=shown)
@@ -236,6 +215,7 @@ def region(
 
 
 @app.command()
+@grouped
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture shows.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .png or .tif.")],
@@ -244,12 +224,9 @@ def generate(
     seed: Seed = None,
     negative: Negative = None,
     guidance: Guidance = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-    weights: WeightsSource = None,
-    prompt_weights: PromptWeights = None,
-    threads: Threads = None,
+    quiet: Quiet = False,
+    *,
+    using: EngineOptions,
 ) -> None:
     """Write one picture of what a prompt says, at a chosen resolution.
 
@@ -259,12 +236,9 @@ def generate(
     picture_format = endings[checked_ending(output, endings)]
     from earthgen.picture import encode_picture, frame_of, make_picture
 
-    world = new_world("prompt", seed, prompt, negative=negative, guidance=guidance, gsd=gsd)
+    world = ValueOptions("prompt", seed, prompt, negative, guidance, gsd).world()
     frame = frame_of(world, size)
-    with (
-        open_engine(weights, prompt_weights, cache_folder(cache, no_cache), threads) as engine,
-        progress_bar(output.name, quiet) as show,
-    ):
+    with using.open() as engine, progress_bar(output.name, quiet) as show:
         pixels = make_picture(engine, world, frame, show)
         content = encode_picture(engine, world, frame, pixels, picture_format)
     write_whole(output, lambda file: file.write(content))
@@ -272,36 +246,19 @@ def generate(
 
 
 @world_app.command("make")
-def world_make(
-    root: RootName = None,
-    seed: Seed = None,
-    prompt: Prompt = None,
-    negative: Negative = None,
-    guidance: Guidance = None,
-    gsd: WorldGsd = None,
-    edits: EditsFile = None,
-    layout: LayoutFile = None,
-) -> None:
+@grouped
+def world_make(value: ValueOptions) -> None:
     """Print a world's id and its canonical JSON.
 
     Example: earthgen world make --root planet --seed 7
     """
-    _print_world(new_world(root, seed, prompt, edits, negative, guidance, gsd, layout))
+    _print_world(value.world())
 
 
 @world_app.command("register", hidden=True)
 @world_app.command("new")
-def world_new(
-    root: RootName = None,
-    seed: Seed = None,
-    prompt: Prompt = None,
-    negative: Negative = None,
-    guidance: Guidance = None,
-    gsd: WorldGsd = None,
-    edits: EditsFile = None,
-    layout: LayoutFile = None,
-    cache: CacheFolder = None,
-) -> None:
+@grouped
+def world_new(value: ValueOptions, cache: CacheFolder = None) -> None:
     """Make a world known by its id to every command and service on the same cache folder.
 
     Example: earthgen world new --root prompt --prompt "a harbour town" --gsd 1
@@ -309,7 +266,7 @@ def world_new(
     from earthgen.editing import layers_of
     from earthgen.registry import WorldRegistry
 
-    world = new_world(root, seed, prompt, edits, negative, guidance, gsd, layout)
+    world = value.world()
     layers_of(world)  # Refuses polygons that could never be shown.
     WorldRegistry(cache_folder(cache)).register(world)
     _print_world(world)
@@ -379,14 +336,10 @@ def weights_verify(
 
 
 @app.command()
-def info(
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-    weights: WeightsSource = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@grouped
+def info(where: CacheOptions, weights: WeightsSource = None, as_json: AsJson = False) -> None:
     """Print versions, weights, cache use and the pyramid's zooms."""
-    facts = _facts(cache_folder(cache, no_cache), weights)
+    facts = _facts(where.folder, weights)
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

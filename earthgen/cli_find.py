@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earthgen.cli_options import (
-    CacheFolder,
-    Day,
-    NoCache,
-    Prompt,
-    PromptWeights,
-    RootName,
-    Seed,
-    Threads,
-    WeightsSource,
-    WorldName,
-    cache_folder,
-    chosen_world,
-    open_engine,
+    AsJson,
+    EngineOptions,
+    FinestGsd,
+    Quiet,
+    WorldOptions,
+    grouped,
     parsed_bounds,
     progress_bar,
 )
@@ -30,6 +23,7 @@ if TYPE_CHECKING:
     from earthgen.finding import Findings
 
 
+@grouped
 def find(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     bbox: Annotated[
@@ -40,36 +34,26 @@ def find(
         int | None,
         typer.Option(help="Of the tiles, 0 to 18; or give --gsd.  [default: the finest with at most 256 tiles]"),
     ] = None,
-    gsd: Annotated[
-        float | None, typer.Option(metavar="METRES", help="Metres per pixel or finer, in the middle of the box.")
-    ] = None,
+    gsd: FinestGsd = None,
     count: Annotated[int, typer.Option(help="Most places, 1 to 100.")] = 8,
     limit: Annotated[int, typer.Option(help="Most tiles that are looked at, 1 to 4096.")] = 256,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    world: WorldName = None,
-    root: RootName = None,
-    seed: Seed = None,
-    prompt: Prompt = None,
-    day: Day = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
-    cache: CacheFolder = None,
-    no_cache: NoCache = False,
-    weights: WeightsSource = None,
-    prompt_weights: PromptWeights = None,
-    threads: Threads = None,
+    as_json: AsJson = False,
+    *,
+    where: WorldOptions,
+    quiet: Quiet = False,
+    using: EngineOptions,
 ) -> None:
     """Find the places of a world that look like a text; Ctrl-C prints what has been found so far.
 
     Example: earthgen find "a river mouth" --bbox -10,35,30,60 --zoom 8
     """
     bounds = None if bbox is None else parsed_bounds(bbox)
-    folder = cache_folder(cache, no_cache)
-    value = chosen_world(folder, world, root, seed, prompt).at(day)
+    world = where.world(using.folder)
     from earthgen.finding import Findings, search
 
     found = Findings(0, 0, ())
-    with open_engine(weights, prompt_weights, folder, threads) as engine, progress_bar(text, quiet) as show:
-        steps = search(engine, value, text, bounds, zoom, gsd=gsd, count=count, limit=limit)
+    with using.open() as engine, progress_bar(text, quiet) as show:
+        steps = search(engine, world, text, bounds, zoom, gsd=gsd, count=count, limit=limit)
         try:
             for found in steps:
                 show(found.done, found.total)

@@ -1,15 +1,22 @@
-"""What the commands share: options, the world they speak of, the engine, the progress bar, files written whole."""
+"""What the commands share: options, the world they speak of, the engine, the progress bar, files written whole.
+
+Options that go together are a dataclass. A command marked `@grouped` takes one as a parameter, and its fields are
+options of the command.
+"""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
 import typer
 
@@ -99,48 +106,153 @@ Threads = Annotated[
 ]
 
 
-def cache_folder(chosen: Path | None, no_cache: bool = False) -> Path | None:
-    """The cache folder: the one that was named, the user's own, or none."""
-    if no_cache:
-        return None
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FinestGsd = Annotated[
+    float | None, typer.Option("--gsd", metavar="METRES", help="Metres per pixel or finer, in the middle of the box.")
+]
+
+Result = TypeVar("Result")
+
+
+def grouped(command: Callable[..., Result]) -> Callable[..., Result]:
+    """A command whose parameters that are dataclasses of options are those options."""
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if isinstance(kind, type) and is_dataclass(kind)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(command).parameters.items():
+        if name not in groups:
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        kinds = get_type_hints(groups[name], include_extras=True)
+        parameters += [
+            inspect.Parameter(
+                field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=kinds[field.name]
+            )
+            for field in fields(groups[name])
+        ]
+
+    @functools.wraps(command)
+    def call(**options: Any) -> Result:
+        given = {
+            name: kind(**{field.name: options.pop(field.name) for field in fields(kind)})
+            for name, kind in groups.items()
+        }
+        return command(**options, **given)
+
+    # What typer reads; wraps has copied those of the command.
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    del call.__wrapped__
+    return call
+
+
+@dataclass(frozen=True)
+class ValueOptions:
+    """A world by value; what is None takes its default."""
+
+    root: RootName = None
+    seed: Seed = None
+    prompt: Prompt = None
+    negative: Negative = None
+    guidance: Guidance = None
+    gsd: WorldGsd = None
+    edits: EditsFile = None
+    layout: LayoutFile = None
+
+    def world(self) -> World:
+        """The world.
+
+        Raises:
+            WorldError: a value that makes no sense.
+        """
+        from earthgen.world import World
+
+        value: dict[str, Any] = {
+            "root": self.root,
+            "seed": self.seed,
+            "prompt": self.prompt,
+            "edits": _read_json(self.edits, "edits"),
+            "negative": self.negative,
+            "guidance": self.guidance,
+            "gsd": self.gsd,
+        }
+        given = {name: item for name, item in value.items() if item is not None}
+        if self.layout is None:
+            return World.from_dict(given)
+        from earthgen.layout import world_from_layout
+
+        return world_from_layout({**given, "layout": _read_json(self.layout, "layout features")})
+
+
+@dataclass(frozen=True)
+class WorldOptions:
+    """A world by name or by value, on a day."""
+
+    name: WorldName = None
+    root: RootName = None
+    seed: Seed = None
+    prompt: Prompt = None
+    day: Day = None
+
+    def world(self, cache: Path | None) -> World:
+        """The world; registered ones are looked for in the cache folder."""
+        return self._named(cache).at(self.day)
+
+    def _named(self, cache: Path | None) -> World:
+        if self.name is None:
+            if self.root == "prompt":
+                raise InvalidRequestError(
+                    "root prompt needs options that this command lacks; make the world with `earthgen world new` and"
+                    " give its id to --world"
+                )
+            return ValueOptions(self.root, self.seed, self.prompt).world()
+        if (self.root, self.seed, self.prompt) != (None, None, None):
+            raise InvalidRequestError("give either --world, or --root, --seed and --prompt")
+        from earthgen.registry import WorldRegistry
+
+        return WorldRegistry(cache).get(self.name)
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Where finished windows and registered worlds are."""
+
+    cache: CacheFolder = None
+    no_cache: NoCache = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The cache folder: the one that was named, the user's own, or none."""
+        return None if self.no_cache else cache_folder(self.cache)
+
+
+@dataclass(frozen=True)
+class EngineOptions(CacheOptions):
+    """What pixels are made with, and where they are kept."""
+
+    weights: WeightsSource = None
+    prompt_weights: PromptWeights = None
+    threads: Threads = None
+
+    @contextmanager
+    def open(self) -> Iterator[Engine]:
+        """The engine that the options and $EARTHGEN_BACKEND describe, closed at the end."""
+        from earthgen.engine import Engine
+
+        backend = os.environ.get("EARTHGEN_BACKEND") or "torch"
+        with Engine.open(
+            self.weights, self.folder, threads=self.threads, prompt_weights=self.prompt_weights, backend=backend
+        ) as engine:
+            yield engine
+
+
+def cache_folder(chosen: Path | None) -> Path:
+    """The cache folder that was named, or the user's own."""
     if chosen is not None:
         return chosen
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "earthgen"
-
-
-def new_world(
-    root: str | None,
-    seed: int | None,
-    prompt: str | None,
-    edits: Path | None = None,
-    negative: str | None = None,
-    guidance: float | None = None,
-    gsd: float | None = None,
-    layout: Path | None = None,
-) -> World:
-    """A world by value; what is None takes its default.
-
-    Raises:
-        WorldError: a value that makes no sense.
-    """
-    from earthgen.world import World
-
-    value: dict[str, Any] = {
-        "root": root,
-        "seed": seed,
-        "prompt": prompt,
-        "edits": _read_json(edits, "edits"),
-        "negative": negative,
-        "guidance": guidance,
-        "gsd": gsd,
-    }
-    given = {name: item for name, item in value.items() if item is not None}
-    if layout is None:
-        return World.from_dict(given)
-    from earthgen.layout import world_from_layout
-
-    return world_from_layout({**given, "layout": _read_json(layout, "layout features")})
 
 
 def _read_json(path: Path | None, what: str) -> object:
@@ -154,22 +266,6 @@ def _read_json(path: Path | None, what: str) -> object:
         raise WorldError(f"{what} in {path} are nested too deeply") from error
 
 
-def chosen_world(cache: Path | None, name: str | None, root: str | None, seed: int | None, prompt: str | None) -> World:
-    """The world that the options describe, either by name or by value."""
-    if name is None:
-        if root == "prompt":
-            raise InvalidRequestError(
-                "root prompt needs options that this command lacks; make the world with `earthgen world new` and"
-                " give its id to --world"
-            )
-        return new_world(root, seed, prompt)
-    if (root, seed, prompt) != (None, None, None):
-        raise InvalidRequestError("give either --world, or --root, --seed and --prompt")
-    from earthgen.registry import WorldRegistry
-
-    return WorldRegistry(cache).get(name)
-
-
 def parsed_bounds(text: str) -> Bounds:
     """Four numbers of an option --bbox.
 
@@ -181,18 +277,6 @@ def parsed_bounds(text: str) -> Bounds:
     except ValueError as error:
         raise AddressError(f"bbox is {text!r}; four numbers W,S,E,N in degrees are allowed") from error
     return west, south, east, north
-
-
-@contextmanager
-def open_engine(
-    weights: str | None, prompt_weights: str | None, cache: Path | None, threads: int | None
-) -> Iterator[Engine]:
-    """The engine that the options and $EARTHGEN_BACKEND describe, closed at the end."""
-    from earthgen.engine import Engine
-
-    backend = os.environ.get("EARTHGEN_BACKEND") or "torch"
-    with Engine.open(weights, cache, threads=threads, prompt_weights=prompt_weights, backend=backend) as engine:
-        yield engine
 
 
 @contextmanager

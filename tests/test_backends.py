@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from earthgen.backends import OpenVinoModule, check_backend, install
-from earthgen.cli_options import open_engine
+from earthgen.cli_options import EngineOptions
 from earthgen.denoiser import Condition, DetailDenoiser
 from earthgen.engine import Engine
 from earthgen.errors import BackendError
@@ -143,7 +143,8 @@ def test_the_root_is_not_the_backends_business(weights: Path, compiled: Engine) 
 
 def test_the_environment_of_a_command_picks_the_backend(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EARTHGEN_BACKEND", "tpu")
-    with pytest.raises(BackendError, match="backend 'tpu'"), open_engine(str(weights), None, None, 1):
+    options = EngineOptions(no_cache=True, weights=str(weights), threads=1)
+    with pytest.raises(BackendError, match="backend 'tpu'"), options.open():
         pass
 
 
