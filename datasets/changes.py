@@ -9,7 +9,7 @@ sharpness, noise or tone.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -184,7 +184,7 @@ class Batch:
 
 
 class ChangeSampler:
-    """Draws crops: first the source, evenly, then the sample, then the place in it, turned and with two dates' effects.
+    """Draws crops: first the source, then the sample, then the place in it, turned and with two dates' effects.
 
     Draws are addressed by a number, so a resumed run goes on where it was. Half of the crops of a sample with change
     are laid around a pixel that changed. Sources in `own_dates` have dates of their own: they get no more.
@@ -194,9 +194,17 @@ class ChangeSampler:
         size: side of the crops.
         seed: of all draws.
         own_dates: names of such sources.
+        shares: how often each source is drawn beside the others; one that is not named counts 1.
     """
 
-    def __init__(self, samples: Sequence[ChangeSample], size: int, seed: int, own_dates: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        samples: Sequence[ChangeSample],
+        size: int,
+        seed: int,
+        own_dates: Sequence[str] = (),
+        shares: Mapping[str, float] | None = None,
+    ) -> None:
         sources: dict[str, list[ChangeSample]] = {}
         for sample in samples:
             if min(sample.change.shape) >= size:
@@ -204,6 +212,8 @@ class ChangeSampler:
         if not sources:
             raise ValueError(f"no sample has {size} pixels a side; give samples that are as large as the crops")
         self._sources = list(sources.values())
+        weights = np.array([(shares or {}).get(name, 1.0) for name in sources])
+        self._shares = weights / weights.sum()
         self._size, self._seed, self._own_dates = size, seed, frozenset(own_dates)
 
     def draw(self, number: int, count: int) -> Batch:
@@ -211,7 +221,7 @@ class ChangeSampler:
         return batch_of([self._one(generator(self._seed, number, index)) for index in range(count)])
 
     def _one(self, random: np.random.Generator) -> ChangeSample:
-        source = self._sources[random.integers(len(self._sources))]
+        source = self._sources[random.choice(len(self._sources), p=self._shares)]
         sample = source[random.integers(len(source))]
         height, width = sample.change.shape
         size = self._size

@@ -396,7 +396,11 @@ class Losses:
 
 
 def semantic_change_losses(
-    found: SemanticChange, change: torch.Tensor, before: torch.Tensor, after: torch.Tensor
+    found: SemanticChange,
+    change: torch.Tensor,
+    before: torch.Tensor,
+    after: torch.Tensor,
+    known: torch.Tensor | None = None,
 ) -> Losses:
     """Binary cross entropy of change; cross entropy of each date's class where it changed; agreement where it did not.
 
@@ -407,15 +411,18 @@ def semantic_change_losses(
         change: bool (b, h, w).
         before: (b, h, w), 0 where unchanged or unknown and otherwise 1 + the index of a class.
         after: the same at the later date.
+        known: bool (b, h, w), where it is known whether something changed; None means everywhere.
     """
-    binary = F.binary_cross_entropy_with_logits(found.change[:, 0], change.float())
+    known = torch.ones_like(change) if known is None else known
+    binary = F.binary_cross_entropy_with_logits(found.change[:, 0], change.float(), reduction="none")
+    binary = (binary * known).sum() / known.sum().clamp(min=1)
     codes = torch.stack([before, after], dim=1).long() - 1
     logits = rearrange(found.semantics, "b t k h w -> (b t) k h w")
     entropy = F.cross_entropy(logits, rearrange(codes, "b t h w -> (b t) h w"), ignore_index=-1, reduction="sum")
     named = (codes >= 0).sum().clamp(min=1)
     likely = found.semantics.softmax(dim=2)
     alike = F.cosine_similarity(likely[:, 0], likely[:, 1], dim=1)
-    still = ~change
+    still = ~change & known
     consistency = ((1 - alike) * still).sum() / still.sum().clamp(min=1)
     return Losses(binary, entropy / named, consistency)
 
