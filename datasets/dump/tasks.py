@@ -20,9 +20,9 @@ from datasets.dump.errors import DumpSpecError
 from datasets.dump.grounds import COVER, COVER_NAMES, SCENES, Ground, cover_code
 from datasets.dump.making import Maker
 from datasets.dump.places import Scene, check_places, class_of, scene_number, scene_of, tile_box
-from datasets.dump.sample import Legend, Mask, Sample, Thing, View
+from datasets.dump.sample import Bytes, Legend, Mask, Sample, Thing, View
 from datasets.dump.spec import DumpSpec, generator
-from datasets.dump.words import Event, captions, phrase, place_name, questions
+from datasets.dump.words import SENTENCES, Event, captions, phrase, place_name, questions
 from earthgen.bands import BUILDINGS, LAND_COVER, BandClass
 from earthgen.pyramid import Box, ground_sampling_distance, row_latitudes
 from earthgen.world import Action, Edit, Root, World
@@ -201,11 +201,12 @@ def _referring(maker: Maker, item: Item) -> Sample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Change:
-    """A pair of dates and what can be seen to have happened between them."""
+    """A pair of dates, what can be seen to have happened between them, and where edits neither begin nor end."""
 
     before: View
     after: View
     events: tuple[Event, ...]
+    known: Mask
 
 
 def _change(maker: Maker, item: Item) -> _Change:
@@ -251,12 +252,15 @@ def _looked_at(
         for world, day in zip(worlds, (BEFORE, AFTER), strict=True)
     )
     events, seen = [], []
+    known = np.ones(after.pixels.shape[:2], dtype=np.bool_)
     for number, area in enumerate(areas):
-        mask = share_of(after.world, number, item.box) > 0.5
+        share = share_of(after.world, number, item.box)
+        mask = share > 0.5
+        known &= (share == 0) | (share == 1)
         if is_seen(before.pixels, after.pixels, mask):
             events.append(Event(area.before, area.after, area.verb, mask))
             seen.append(area)
-    return _Change(before, after, tuple(events)), seen
+    return _Change(before, after, tuple(events), known), seen
 
 
 def _dated(item: Item, views: dict[str, View]) -> dict[str, View]:
@@ -271,8 +275,8 @@ def _dated(item: Item, views: dict[str, View]) -> dict[str, View]:
     }
 
 
-def _pair(maker: Maker, item: Item) -> Sample:
-    """A pair with all that is known of it."""
+def _pair(maker: Maker, item: Item, with_captions: bool = False) -> Sample:
+    """A pair with all that is known of it, sentences if they are asked for."""
     change = _change(maker, item)
     masks = {role: np.zeros(change.after.pixels.shape[:2], dtype=np.uint8) for role in _CHANGE | _COVERS}
     for event in change.events:
@@ -288,29 +292,58 @@ def _pair(maker: Maker, item: Item) -> Sample:
         _dated(item, {"before": change.before, "after": change.after}),
         masks,
         things,
-        captions=captions(change.events, item.random(4)),
+        captions=_sentences(item, change, masks) if with_captions else (),
         questions=questions(change.events),
         about={"ground": item.ground(COVER), "changes": [_told(event) for event in change.events]},
     )
 
 
+def _sentences(item: Item, change: _Change, masks: dict[str, Bytes]) -> tuple[str, ...]:
+    """Five sentences by the grammar of `datasets.change_captions`, or simpler ones where it has none.
+
+    That grammar knows what came and went, not how: of fires and floods, and of ground that nobody knows, only the edits
+    tell.
+    """
+    from datasets.change_captions import captions_of
+    from datasets.changes import ChangeSample
+
+    simple = captions(change.events, item.random(4))
+    ground = item.ground(COVER)
+    if ground is None or any(event.verb != "replaced" for event in change.events):
+        return simple
+    still = np.where(masks["change"] == 1, 0, cover_code(ground)).astype(np.uint8)
+    sample = ChangeSample(
+        "engine",
+        item.key,
+        item.key,
+        change.before.pixels,
+        change.after.pixels,
+        masks["change"] == 1,
+        change.known,
+        still + masks["cover_before"],
+        still + masks["cover_after"],
+    )
+    found = captions_of(sample, item.random(7))
+    return tuple(f"{sentence} ." for sentence in found) if len(found) == SENTENCES else simple
+
+
 def _change_detection(maker: Maker, item: Item) -> Sample:
     pair = _pair(maker, item)
-    return replace(pair, masks={"change": pair.masks["change"]}, captions=(), questions=())
+    return replace(pair, masks={"change": pair.masks["change"]}, questions=())
 
 
 def _semantic_change(maker: Maker, item: Item) -> Sample:
-    return replace(_pair(maker, item), captions=(), questions=())
+    return replace(_pair(maker, item), questions=())
 
 
 def _change_caption(maker: Maker, item: Item) -> Sample:
-    pair = _pair(maker, item)
+    pair = _pair(maker, item, with_captions=True)
     return replace(pair, masks={"change": pair.masks["change"]}, questions=())
 
 
 def _vqa(maker: Maker, item: Item) -> Sample:
     pair = _pair(maker, item)
-    return replace(pair, masks={"change": pair.masks["change"]}, captions=())
+    return replace(pair, masks={"change": pair.masks["change"]})
 
 
 def _told(event: Event) -> dict[str, Any]:
@@ -429,7 +462,7 @@ TASKS: dict[str, Task] = {
         Task(
             "change-caption",
             "Change captions",
-            f"{_EDITED}; sentences are made from them.",
+            f"{_EDITED}; sentences are made from them, and say nothing that the edits do not say.",
             _change_caption,
             _CHANGE,
             categories=COVER_NAMES,

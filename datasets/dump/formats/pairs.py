@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
@@ -83,7 +82,7 @@ class LevirMci(Format):
         for number, record in enumerate(records()):
             sentences = [
                 {
-                    "tokens": re.findall(r"[a-z]+|\.", sentence),
+                    "tokens": sentence.split(),
                     "raw": f" {sentence}",
                     "imgid": number,
                     "sentid": number * len(record["captions"]) + at,

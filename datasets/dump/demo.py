@@ -1,0 +1,65 @@
+"""A small dump of each task, read back.
+
+python -m datasets.dump.demo --out runs/dump-demo --count 8
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from datasets.dump.folder import DumpFolder
+from datasets.dump.inspection import inspect_folder
+from datasets.dump.making import EngineOpener
+from datasets.dump.running import run
+from datasets.dump.spec import DumpSpec
+from datasets.dump.tasks import TASKS
+
+DEMOS: tuple[tuple[str, str], ...] = (
+    ("classification", "webdataset"),
+    ("segmentation", "geotiff"),
+    ("change-detection", "levir-cd"),
+    ("semantic-change", "second"),
+    ("change-caption", "levir-mci"),
+    ("vqa", "parquet"),
+    ("referring", "coco"),
+    ("super-resolution", "hf"),
+    ("time-series", "geotiff"),
+)
+"""Every task, in formats that together are all."""
+
+
+def main(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="folder of the dumps")] = Path("runs/dump-demo"),
+    count: Annotated[int, typer.Option(min=1, help="items of each")] = 8,
+    size: Annotated[int, typer.Option(help="pixels along a side")] = 256,
+    seed: Annotated[int, typer.Option(help="of all dumps")] = 0,
+) -> None:
+    """Write a small dump of each task and inspect it; goes on where it was stopped."""
+    opener = EngineOpener()
+    faults = 0
+    with opener.open() as maker:
+        for task, form in DEMOS:
+            spec = DumpSpec(
+                task=task, format=form, count=count, seed=seed, size=size, tiles_per_scene=1, gsds=TASKS[task].gsds
+            )
+            begun = time.perf_counter()
+            folder = DumpFolder.create(out / task, spec, maker.made_by(TASKS[task].bands), resume=True)
+            outcome = run(folder, opener, maker=maker)
+            report = inspect_folder(folder.path)
+            faults += len(report.faults)
+            seconds = time.perf_counter() - begun
+            print(
+                f"{folder.path}: {outcome.made} items as {form} in {seconds:.0f} s, {len(report.faults)} faults",
+                flush=True,
+            )
+            for fault in report.faults:
+                print(f"  {fault}")
+    raise typer.Exit(1 if faults else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)
