@@ -31,7 +31,9 @@ Config = TypeVar("Config")
 State = dict[str, torch.Tensor]
 
 
-def save_network(folder: str | Path, model: str, config: Any, net: nn.Module) -> Path:
+def save_network(
+    folder: str | Path, model: str, config: Any, net: nn.Module, keep: Callable[[str], bool] = lambda _: True
+) -> Path:
     """Write a network as `folder/model.safetensors`, whole or not at all.
 
     Args:
@@ -39,6 +41,7 @@ def save_network(folder: str | Path, model: str, config: Any, net: nn.Module) ->
         model: the registry's name of the model.
         config: the frozen dataclass from which the network was built.
         net: the network.
+        keep: whether a tensor, by its name, belongs into the file.
 
     Returns:
         The file.
@@ -46,7 +49,7 @@ def save_network(folder: str | Path, model: str, config: Any, net: nn.Module) ->
     target = Path(folder) / FILE
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{FILE}.{os.getpid()}.tmp")
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items() if keep(name)}
     try:
         save_file(state, partial, metadata={"model": model, "config": json.dumps(dataclasses.asdict(config))})
         os.replace(partial, target)
