@@ -97,7 +97,7 @@ export class Changes {
     try {
       const [offer, worlds] = await Promise.all([listModels(), listWorlds()]);
       // There are models for other tasks too.
-      this.offer = { ...offer, models: offer.models.filter(({ task }) => task.endsWith("change detection")) };
+      this.offer = { ...offer, models: offer.models.filter(({ task }) => task.includes("change detection")) };
       this.worlds = worlds.filter(({ name }) => !isNamedRoot(name));
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
