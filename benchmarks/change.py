@@ -3,7 +3,7 @@
     python -m benchmarks.change --runs runs/change --pairs runs/pairs --page docs/change.md
 
 The runs are those of `training.change`, each in a folder MODEL-MIX. Every pair is looked at whole; the counts of one
-detector on one set are kept in `counts.json` beside the runs, by the digest of its weights, so that a second call only
+detector on one set are kept in `counts/` beside the runs, by the digest of its weights, so that a second call only
 computes what is new. Scores are of the counts summed over a set, intervals are the 95 % percentile bootstrap over its
 pairs. With --page the tables replace what stands between the page's markers.
 """
@@ -46,9 +46,11 @@ from training.change import MIXES, NAMES, Name, load_fc_siam, pair_of
 Counts = npt.NDArray[np.int64]
 _ENGINE_PAIRS = 40
 """Held-out pairs of the engine that are looked at, if there are so many."""
-_COMPOSED = 20
-_TILE = 272
-"""One tile for all pairs but Nanjing, which takes nine."""
+_COMPOSED = 16
+_WINDOW = 256
+"""Larger pairs, as Nanjing's 800 x 800, are cut into windows of this side."""
+_FEWEST_KNOWN = 0.02
+"""Windows with a smaller share of labelled pixels are left out."""
 _SEED = 20260101
 
 SETS: Mapping[str, tuple[str, ...]] = {
@@ -101,11 +103,21 @@ def held_out(pairs: Path, labels: Path) -> dict[str, list[ChangeSample]]:
     samples += read_real_pairs(labels, "val", composed=_COMPOSED)
     samples += levir(labels / "restricted" / "levir_cd_samples")
     found: dict[str, list[ChangeSample]] = {}
-    for index, sample in enumerate(samples):
+    for index, sample in enumerate(itertools.chain.from_iterable(map(windows, samples))):
         if sample.source not in (*WITH_DATES, "levir"):
             sample = dated(sample, generator(_SEED, index))
         found.setdefault(sample.source, []).append(sample)
     return found
+
+
+def windows(sample: ChangeSample) -> list[ChangeSample]:
+    """A pair as it is, or its windows if it is larger than one."""
+    height, width = sample.change.shape
+    if max(height, width) <= _WINDOW:
+        return [sample]
+    corners = itertools.product(range(0, height, _WINDOW), range(0, width, _WINDOW))
+    parts = [sample.crop(top, left, _WINDOW) for top, left in corners]
+    return [part for part in parts if part.known.mean() >= _FEWEST_KNOWN]
 
 
 def levir(folder: Path) -> Iterable[ChangeSample]:
@@ -131,7 +143,7 @@ def count(detector: ChangeDetector, held: Sequence[ChangeSample], title: str) ->
     """Confusions of each pair: `binary`, and `semantic` if the detector names classes."""
     binary, semantic = [], []
     for sample in tqdm(held, desc=title, unit="pair", leave=False):
-        found = detector.detect(pair_of(sample), tile=_TILE, overlap=0)
+        found = detector.detect(pair_of(sample))
         binary.append(binary_confusion(found.mask, sample.change, sample.known).tolist())
         if found.labels is not None:
             truth, known = classes_of(sample)
@@ -162,20 +174,20 @@ class Entry:
 
 
 class Kept:
-    """Counts in a file, by the digest of what was counted."""
+    """Counts in a folder, a file each, named by the digest of what was counted."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def of(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What is kept under a key, made first if it is not there."""
-        if key not in self._known:
-            self._known[key] = make()
-            partial = self._path.with_suffix(".partial")
-            partial.write_text(json.dumps(self._known), encoding="utf-8")
-            partial.replace(self._path)
-        found: dict[str, Any] = self._known[key]
+        path = self._folder / f"{key}.json"
+        if not path.is_file():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(make()), encoding="utf-8")
+            partial.replace(path)
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
 
 
@@ -344,7 +356,7 @@ def main(
     """Score everything. Example: python -m benchmarks.change --runs runs/change --pairs runs/pairs."""
     torch.set_num_threads(threads)
     labels = imagery_folder(data).parent / "labels"
-    sets, kept = held_out(pairs, labels), Kept(runs / "counts.json")
+    sets, kept = held_out(pairs, labels), Kept(runs / "counts")
     entries = [*untrained(sets), *trained(runs, kept, sets)]
     bars = []
     published = labels / "restricted" / "weights" / "tinycd_levir.safetensors"

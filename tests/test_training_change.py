@@ -198,11 +198,22 @@ def test_counts_are_kept_by_what_was_counted(tmp_path: Path) -> None:
         calls.append(1)
         return {"binary": [[[1, 0], [0, 1]]]}
 
-    kept = benchmark.Kept(tmp_path / "counts.json")
+    kept = benchmark.Kept(tmp_path / "counts")
     assert kept.of("a", make) == kept.of("a", make)
-    assert benchmark.Kept(tmp_path / "counts.json").of("a", make) == make()
+    assert benchmark.Kept(tmp_path / "counts").of("a", make) == make()
     assert len(calls) == 2  # once counted, once called above
     assert benchmark.digest(samples(2)) != benchmark.digest(samples(3))
+
+
+def test_large_pairs_are_scored_in_windows_with_labels() -> None:
+    (large,) = samples(1, side=600)
+    known = np.zeros_like(large.known)
+    known[300:, :280] = True
+    parts = benchmark.windows(replace(large, known=known))
+    assert [part.change.shape for part in parts] == [(256, 256), (256, 256), (88, 256), (88, 256)]
+    assert all(part.known.any() for part in parts)
+    (small,) = samples(1)
+    assert benchmark.windows(small) == [small]
 
 
 def test_tables_hold_the_scores_of_the_sum(tmp_path: Path) -> None:
@@ -211,7 +222,7 @@ def test_tables_hold_the_scores_of_the_sum(tmp_path: Path) -> None:
     sets = {"engine": samples(3), "chesapeake": samples(1)}
     entries = [
         *benchmark.untrained(sets),
-        *benchmark.trained(tmp_path, benchmark.Kept(tmp_path / "counts.json"), sets),
+        *benchmark.trained(tmp_path, benchmark.Kept(tmp_path / "counts"), sets),
     ]
     assert [(one.title, one.mix, one.images) for one in entries] == [
         ("nothing changes", "", 0),
