@@ -3,6 +3,8 @@
     python -m benchmarks.scan
     python -m benchmarks.scan --threads 1
 
+With --pair only the last table is printed: a pair of 256 x 256 pixels from end to end, through `detect`.
+
 The sequence is that of CDMamba at its finest level on a 256 x 256 image: L = 65,536, E = 32 channels, N = 16 states.
 The first table times the whole operator (softplus, recurrence, skip and gate), the second the recurrence alone, since
 the rest is the same code for all. Rows alternate, so that a busy machine slows all of them alike. Both times are
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 import typer
 
+from perception.detector import BinaryDetector
 from perception.scan import Implementation, Recurrence, available, recurrence, selective_scan
 
 LOOP_LENGTH = 2048
@@ -99,15 +102,44 @@ def table(title: str, measured: dict[str, tuple[float, float]], loop_scale: floa
     typer.echo("")
 
 
+def end_to_end(repeats: int) -> None:
+    """Print seconds of `detect` on a pair of 256 x 256, for what ships and for the published sizes at random."""
+    import perception
+    from perception import cdmamba, semantic_cd
+
+    random = np.random.default_rng(0)
+    images = random.integers(0, 255, (2, 256, 256, 3), dtype=np.uint8)
+    pair = perception.Pair(images[0], images[1])
+    detectors: dict[str, perception.ChangeDetector] = {
+        f"{name}, shipped": perception.load(name) for name, model in perception.MODELS.items() if model.weights
+    }
+    published = cdmamba.CDMamba(cdmamba.published())
+    detectors["cdmamba, published sizes"] = BinaryDetector("cdmamba", published, cdmamba.MULTIPLE)
+    measured = timed(
+        {name: lambda detector=detector: detector.detect(pair) for name, detector in detectors.items()},  # type: ignore[misc]
+        repeats,
+    )
+    typer.echo("| a pair of 256 x 256 | parameters | wall (ms) | CPU (ms) |\n|---|---|---|---|")
+    for name, detector in detectors.items():
+        assert isinstance(detector, BinaryDetector | semantic_cd.SemanticDetector)
+        parameters = sum(parameter.numel() for parameter in detector.net.parameters())
+        wall, cpu = measured[name]
+        typer.echo(f"| {name} | {parameters:,} | {1e3 * wall:.0f} | {1e3 * cpu:.0f} |")
+
+
 def main(
     length: Annotated[int, typer.Option(min=1)] = 65_536,
     channels: Annotated[int, typer.Option(min=1)] = 32,
     states: Annotated[int, typer.Option(min=1)] = 16,
     threads: Annotated[int, typer.Option(min=1, help="threads of torch and of the kernel")] = 2,
     repeats: Annotated[int, typer.Option(min=1)] = 7,
+    pair: Annotated[bool, typer.Option("--pair", help="only a pair from end to end")] = False,
 ) -> None:
     """Print the tables."""
     torch.set_num_threads(threads)
+    if pair:
+        end_to_end(repeats)
+        return
     inputs, short = sequence(length, channels, states), sequence(min(length, LOOP_LENGTH), channels, states)
     names: list[Implementation] = [name for name in available() if name in ("blocked", "compiled")]
 
@@ -138,6 +170,8 @@ def main(
     typer.echo(f"\nnanoseconds of CPU a position and channel, {fastest}:")
     for size in sizes:
         typer.echo(f"  L = {size}: {1e9 * linear[str(size)][1] / (size * channels):.1f}")
+    typer.echo("")
+    end_to_end(repeats)
 
 
 if __name__ == "__main__":
