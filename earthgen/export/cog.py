@@ -95,22 +95,19 @@ def export_cog(
     if band is not None:
         job["band"] = band.name
     pieces = list(pieces_of(box))
-    try:
-        with work_folder(target, job, PIECE_FILES) as folder, rasterio.Env(**GDAL_OPTIONS):
-            missing = [piece for piece in pieces if not (folder / piece.name).exists()]
-            for left, piece in zip(range(len(missing), 0, -1), missing, strict=True):
-                if progress is not None:
-                    progress(len(pieces) - left, len(pieces))
-                write_whole(folder / piece.name, encode_piece(engine.pixels(world, piece.box), piece.box))
+    with (
+        work_folder(target, job, PIECE_FILES, (rasterio.errors.RasterioError,)) as folder,
+        rasterio.Env(**GDAL_OPTIONS),
+    ):
+        missing = [piece for piece in pieces if not (folder / piece.name).exists()]
+        for left, piece in zip(range(len(missing), 0, -1), missing, strict=True):
             if progress is not None:
-                progress(len(pieces), len(pieces))
-            finished = _joined(folder, box, pieces, export_tags(engine, world, box, band), band)
-            publish(finished, target)
-    except (OSError, rasterio.errors.RasterioError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ExportError(
-            f"{target} cannot be written: {reason}; what is finished waits in {target.name}.part"
-        ) from error
+                progress(len(pieces) - left, len(pieces))
+            write_whole(folder / piece.name, encode_piece(engine.pixels(world, piece.box), piece.box))
+        if progress is not None:
+            progress(len(pieces), len(pieces))
+        finished = _joined(folder, box, pieces, export_tags(engine, world, box, band), band)
+        publish(finished, target)
     return box
 
 

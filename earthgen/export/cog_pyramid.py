@@ -96,29 +96,26 @@ def export_cog_pyramid(
     levels = {box: list(pieces_of(box)) for box in boxes}
     pieces = sorted((piece for level in levels.values() for piece in level), key=lambda piece: _turn(piece.box))
     allowance = Allowance(limits or Limits(), target, len(pieces), "pieces")
-    try:
-        with work_folder(target, job, PIECE_FILES) as folder, rasterio.Env(**GDAL_OPTIONS):
-            missing = [piece for piece in pieces if not (folder / piece.name).exists()]
-            used = sum(file.stat().st_size for file in folder.glob(PIECE_FILES))
-            for left, piece in zip(range(len(missing), 0, -1), missing, strict=True):
-                done = len(pieces) - left
-                if progress is not None:
-                    progress(done, len(pieces))
-                content = encode_piece(engine.pixels(world, piece.box), piece.box)
-                used += len(content)
-                allowance.check_room(used, done)
-                write_whole(folder / piece.name, content)
-                if left > 1:
-                    allowance.check_time(done + 1)
+    with (
+        work_folder(target, job, PIECE_FILES, (rasterio.errors.RasterioError,)) as folder,
+        rasterio.Env(**GDAL_OPTIONS),
+    ):
+        missing = [piece for piece in pieces if not (folder / piece.name).exists()]
+        used = sum(file.stat().st_size for file in folder.glob(PIECE_FILES))
+        for left, piece in zip(range(len(missing), 0, -1), missing, strict=True):
+            done = len(pieces) - left
             if progress is not None:
-                progress(len(pieces), len(pieces))
-            tags = export_tags(engine, world, boxes[0], band)
-            publish(_joined(folder, levels, tags, band, image, quality), target)
-    except (OSError, rasterio.errors.RasterioError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ExportError(
-            f"{target} cannot be written: {reason}; what is finished waits in {target.name}.part"
-        ) from error
+                progress(done, len(pieces))
+            content = encode_piece(engine.pixels(world, piece.box), piece.box)
+            used += len(content)
+            allowance.check_room(used, done)
+            write_whole(folder / piece.name, content)
+            if left > 1:
+                allowance.check_time(done + 1)
+        if progress is not None:
+            progress(len(pieces), len(pieces))
+        tags = export_tags(engine, world, boxes[0], band)
+        publish(_joined(folder, levels, tags, band, image, quality), target)
     return boxes
 
 

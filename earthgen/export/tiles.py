@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 import earthgen
 from earthgen.bands import Band
-from earthgen.errors import ExportError, RequestTooLargeError
+from earthgen.errors import RequestTooLargeError
 from earthgen.export.image import DEFAULT_QUALITY, ImageFormat, checked_image_format, encode_image
 from earthgen.export.mbtiles_file import check_mbtiles, write_mbtiles
 from earthgen.export.pmtiles_file import check_pmtiles, write_pmtiles
@@ -127,33 +127,27 @@ def export_tiles(
 
     total = tiles.total
     allowance = Allowance(limits or Limits(), target, total, "tiles")
-    try:
-        with work_folder(target, job, _SHELF) as folder:
-            with _shelf(folder / _SHELF) as shelf:
-                done, used = shelf.count()
-                if progress is not None:
-                    progress(done, total)
-                made = _in_order(make, islice(tiles, done, None), workers or len(os.sched_getaffinity(0)) + 1)
-                with closing(made):
-                    for tile, content in made:
-                        used += len(content)
-                        allowance.check_room(used, done)
-                        shelf.put(tile, content)
-                        done += 1
-                        if progress is not None:
-                            progress(done, total)
-                        if done < total:
-                            allowance.check_time(done)
-            finished = folder / f"finished{target.suffix.lower()}"
-            finished.unlink(missing_ok=True)
-            with closing(sqlite3.connect(folder / _SHELF)) as database:
-                write(finished, database, tiles, image, _about(engine, world, target, band))
-            publish(finished, target)
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ExportError(
-            f"{target} cannot be written: {reason}; what is finished waits in {target.name}.part"
-        ) from error
+    with work_folder(target, job, _SHELF, (sqlite3.Error,)) as folder:
+        with _shelf(folder / _SHELF) as shelf:
+            done, used = shelf.count()
+            if progress is not None:
+                progress(done, total)
+            made = _in_order(make, islice(tiles, done, None), workers or len(os.sched_getaffinity(0)) + 1)
+            with closing(made):
+                for tile, content in made:
+                    used += len(content)
+                    allowance.check_room(used, done)
+                    shelf.put(tile, content)
+                    done += 1
+                    if progress is not None:
+                        progress(done, total)
+                    if done < total:
+                        allowance.check_time(done)
+        finished = folder / f"finished{target.suffix.lower()}"
+        finished.unlink(missing_ok=True)
+        with closing(sqlite3.connect(folder / _SHELF)) as database:
+            write(finished, database, tiles, image, _about(engine, world, target, band))
+        publish(finished, target)
     return tiles
 
 

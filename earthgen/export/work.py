@@ -74,17 +74,33 @@ class Allowance:
 
 
 @contextmanager
-def work_folder(target: Path, job: dict[str, Any], kept: str) -> Iterator[Path]:
+def work_folder(
+    target: Path, job: dict[str, Any], kept: str, failures: tuple[type[Exception], ...] = ()
+) -> Iterator[Path]:
     """The folder of unfinished work for one job, held by this process alone; emptied if it was another job's.
 
     Args:
         target: the file to be written.
         job: JSON types; work that was done for an equal one is gone on with.
         kept: pattern of the files that are worth keeping when the work stops; without any, nothing is left behind.
+        failures: exceptions that mean, as OSError does, that writing failed.
 
     Raises:
-        ExportError: another process holds the folder, or it is somebody else's.
+        ExportError: another process holds the folder, it is somebody else's, or writing failed.
     """
+    expected: tuple[type[Exception], ...] = (OSError, *failures)
+    try:
+        with _held_folder(target, job, kept) as folder:
+            yield folder
+    except expected as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ExportError(
+            f"{target} cannot be written: {reason}; what is finished waits in {target.name}.part"
+        ) from error
+
+
+@contextmanager
+def _held_folder(target: Path, job: dict[str, Any], kept: str) -> Iterator[Path]:
     folder = target.with_name(target.name + ".part")
     journal = folder / "job.json"
     if folder.exists() and any(folder.iterdir()) and not (journal.exists() or (folder / "lock").exists()):
