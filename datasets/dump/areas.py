@@ -19,7 +19,7 @@ from earthgen.pyramid import Box, world_size
 from earthgen.world import Action, Edit, World
 
 MAX_AREAS = 3
-LEAST_DIFFERENCE = 6.0
+LEAST_DIFFERENCE = 10.0
 """Grey levels by which an edit must change the mean colour or the contrast of its area to be seen."""
 
 _LEAST = 40

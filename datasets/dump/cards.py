@@ -75,8 +75,8 @@ def write_cards(folder: DumpFolder) -> None:
 
 
 def caption_of(record: Record) -> str:
-    """A line about an item for its picture."""
-    said = f"{record['key']}, {record['metres']:.3g} m: "
+    """Two lines about an item for its picture."""
+    said = f"{record['key']}, {record['metres']:.3g} m\n"
     if record["label"]:
         return said + str(record["label"])
     if record["captions"]:

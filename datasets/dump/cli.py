@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -159,9 +160,13 @@ def _run(
     from datasets.dump.tasks import task_of
 
     shard_range(spec, *options.shard)
-    with opener.open() as maker, progress_bar(options.output.name, options.quiet) as show:
+    with ExitStack() as stack:
+        maker = stack.enter_context(opener.open())
         made_by = maker.made_by(task_of(spec.task).bands)
         folder = DumpFolder.create(options.output, spec, made_by, resume=options.resume)
+        if options.backend != "serial":
+            stack.close()  # Each worker has an engine of its own.
+        show = stack.enter_context(progress_bar(options.output.name, options.quiet))
         outcome = run(
             folder,
             opener,
@@ -170,7 +175,7 @@ def _run(
             shard=options.shard,
             limits=Limits(bytes_, seconds, retries),
             progress=show,
-            maker=maker,
+            maker=maker if options.backend == "serial" else None,
         )
     if outcome.complete:
         typer.echo(f"{options.output}: {spec.count} items, complete; see {options.output / 'README.md'}")

@@ -15,7 +15,7 @@ PREVIEWS = 16
 """Items of a dump's picture: its first ones."""
 _CELL = 144
 _GAP = 6
-_TEXT = 17
+_TEXT = 31
 _MOST_CELLS = 8
 
 
@@ -43,7 +43,7 @@ def drawn(codes: Bytes, legend: Legend) -> Bytes:
 
 
 def sheet(rows: Iterable[tuple[bytes, str]]) -> bytes:
-    """Rows of pictures with a line of words under each, in one PNG; two rows beside each other if they are short."""
+    """Rows of pictures with up to two lines of words under each, in one PNG; short rows lie beside each other."""
     opened = [(Image.open(io.BytesIO(content)).convert("RGB"), words) for content, words in rows]
     width = max((picture.width for picture, _ in opened), default=_CELL)
     across = max(1, 1240 // (width + 2 * _GAP))
@@ -56,7 +56,9 @@ def sheet(rows: Iterable[tuple[bytes, str]]) -> bytes:
         down, right = divmod(number, across)
         left, top = right * (width + 2 * _GAP) + _GAP, down * height + _GAP
         whole.paste(picture, (left, top))
-        draw.text((left, top + _CELL + 2), _fitted(words, width, font), fill=(40, 40, 40), font=font)
+        for line, part in enumerate(words.split("\n")[:2]):
+            at = (left, top + _CELL + 2 + 14 * line)
+            draw.text(at, _fitted(part, width, font), fill=(40, 40, 40), font=font)
     return png(np.asarray(whole))
 
 

@@ -381,8 +381,8 @@ def _time_series(maker: Maker, item: Item) -> Sample:
         told.append(_told(event) | {"from": days[start], "until": until})
     autumn: Action = "autumn"
     for day in days:
-        # Leaves turn, which changes the picture and no class.
-        if day[5:7] == "11":
+        # Leaves turn, which changes the picture and no class. Water that was generated dull would turn, too.
+        if day[5:7] == "11" and ground != "water":
             edits.append(Edit(around(item.box), action=autumn, valid_from=day, valid_until=f"{day[:4]}-12-31"))
     world = item.world(COVER, tuple(edits))
     views = {
