@@ -1,10 +1,11 @@
-"""What looks at worlds: change detection now, captioning and segmentation later.
+"""What looks at worlds: change detection and captioning now, segmentation later.
 
     import perception
 
     pair = perception.read_pair("before.tif", "after.tif")
     model = perception.load("cdmamba", weights="weights/")
     model.detect(pair).write_geotiff("change.tif")
+    perception.load("mci", weights="weights/").caption(pair).text
 
 Names are loaded on first use, so that `import perception` costs no torch.
 """
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perception.captioner import Caption, ChangeCaptioner, ChangeInterpreter
     from perception.detection import Detection
     from perception.detector import ChangeDetector
     from perception.errors import ClassListError, DependencyError, ImageError, PairError, UnknownModelError
@@ -21,7 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODELS",
+    "Caption",
+    "ChangeCaptioner",
     "ChangeDetector",
+    "ChangeInterpreter",
     "ClassListError",
     "DependencyError",
     "Detection",
@@ -37,7 +42,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Caption": "perception.captioner",
+    "ChangeCaptioner": "perception.captioner",
     "ChangeDetector": "perception.detector",
+    "ChangeInterpreter": "perception.captioner",
     "Detection": "perception.detection",
     "Labels": "perception.pair",
     "MODELS": "perception.registry",

@@ -1,4 +1,4 @@
-"""The command line of perception: `earthgen watch detect | models`.
+"""The command line of perception: `earthgen watch detect | caption | models`.
 
 The command line of the engine finds it as an entry point. Commands import what they need when they run.
 """
@@ -13,9 +13,10 @@ import typer
 
 from earthgen.cli_options import checked_ending, progress_bar
 from earthgen.errors import InvalidRequestError
+from perception.cli_caption import caption
 
 app = typer.Typer(
-    help="Find what changed between two pictures of one place.",
+    help="Find and describe what changed between two pictures of one place.",
     invoke_without_command=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -62,7 +63,7 @@ def detect(
     if output.resolve() in (before.resolve(), after.resolve()):
         raise InvalidRequestError(f"{output} is one of the pictures; give the change map another name")
     import perception
-    from perception.registry import check_finds_change
+    from perception.registry import check_finds_change, load_detector
 
     check_finds_change(model)
     pair = perception.read_pair(before, after)
@@ -70,7 +71,7 @@ def detect(
         raise InvalidRequestError(
             f"{before} has no reference system, so its changes have no coordinates; leave --geojson out"
         )
-    detector = perception.load(model, weights, tower=tower)
+    detector = load_detector(model, weights, tower=tower)
     names = None if classes is None else classes.split(",")
     with progress_bar(output.name, quiet) as show:
         found = detector.detect(pair, classes=names, tile=tile, overlap=overlap, progress=show)
@@ -79,6 +80,9 @@ def detect(
         found.write_geojson(geojson)
     changed = int(found.mask.sum())
     typer.echo(f"{output}: {changed} of {found.mask.size} pixels changed ({changed / found.mask.size:.2%})")
+
+
+app.command()(caption)
 
 
 @app.command()
@@ -91,4 +95,4 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         return
     for model in MODELS.values():
         shipped = "weights ship" if model.weights else "no weights ship"
-        typer.echo(f"{model.name:<12} {model.task:<27} {shipped:<16} {model.paper}")
+        typer.echo(f"{model.name:<12} {model.task:<31} {shipped:<16} {model.paper}")

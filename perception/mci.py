@@ -43,7 +43,7 @@ from perception.vocabulary import Vocabulary
 NAME = "mci"
 PARTS = ("encoder_dict", "encoder_trans_dict", "decoder_dict")
 """The state dictionaries of a public checkpoint: backbone, branches, language decoder."""
-CLASSES = ("road", "building")
+OBJECTS = ("road", "building")
 MEAN = (0.39073, 0.38623, 0.32989)
 STD = (0.15329, 0.14628, 0.13648)
 """Of the LEVIR-MCI data set; images from 0 to 1."""
@@ -57,7 +57,7 @@ class MCIConfig:
 
     Attributes:
         words: the vocabulary, marks first (`perception.vocabulary`).
-        classes: objects whose change is found; the mask has one more class, nothing.
+        objects: whose change is found; the mask has one more class, nothing.
         image: pixels along a side to which a pair is resized before it is described.
         widths: channels of the backbone's stages; with the next three, see `MixTransformerConfig`.
         depths: blocks of the stages.
@@ -73,7 +73,7 @@ class MCIConfig:
     """
 
     words: tuple[str, ...]
-    classes: tuple[str, ...] = CLASSES
+    objects: tuple[str, ...] = OBJECTS
     image: int = 256
     widths: tuple[int, int, int, int] = (64, 128, 320, 512)
     depths: tuple[int, int, int, int] = (2, 2, 2, 2)
@@ -93,11 +93,11 @@ def published(words: Sequence[str]) -> MCIConfig:
     return MCIConfig(words=tuple(words))
 
 
-def small(words: Sequence[str], classes: Sequence[str] = CLASSES) -> MCIConfig:
+def small(words: Sequence[str], objects: Sequence[str] = OBJECTS) -> MCIConfig:
     """A quarter to half as wide at every stage, two BI3 layers. Not from the paper."""
     return MCIConfig(
         words=tuple(words),
-        classes=tuple(classes),
+        objects=tuple(objects),
         widths=(24, 48, 96, 160),
         backbone_heads=(1, 2, 4, 5),
         layers=2,
@@ -251,11 +251,11 @@ class DetectionBranch(nn.Module):
         )
         self.to_seg = nn.Sequential(
             nn.ConvTranspose2d(2 * widths[0], widths[0], 4, stride=2, padding=1),
-            nn.Conv2d(widths[0], len(config.classes) + 1, 1),
+            nn.Conv2d(widths[0], len(config.objects) + 1, 1),
         )
 
     def forward(self, before: list[torch.Tensor], after: list[torch.Tensor]) -> torch.Tensor:
-        """Maps of both dates, finest first, to logits (b, classes + 1, 4h, 4w) of the finest one's h and w."""
+        """Maps of both dates, finest first, to logits (b, objects + 1, 4h, 4w) of the finest one's h and w."""
         last = self.neck(before[-1], after[-1])
         pairs = list(zip([*before[:-1], last[0]], [*after[:-1], last[1]], strict=True))
         x: torch.Tensor | None = None
@@ -359,7 +359,7 @@ class MCI(nn.Module):
         return [level[0] for level in both], [level[1] for level in both]
 
     def detect(self, pair: torch.Tensor) -> torch.Tensor:
-        """Logits (b, classes + 1, h, w), nothing first, of a pair (b, t=2, 3, h, w) in [-1, 1]."""
+        """Logits (b, objects + 1, h, w), nothing first, of a pair (b, t=2, 3, h, w) in [-1, 1]."""
         logits: torch.Tensor = self.detection(*self.maps(pair))
         return logits
 
@@ -369,7 +369,7 @@ class MCI(nn.Module):
         return self.captioning.see(before[-1], after[-1])
 
     def forward(self, pair: torch.Tensor, words: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits of the mask (b, classes + 1, h, w) and of next words (b, n, words); `words` is long (b, n)."""
+        """Logits of the mask (b, objects + 1, h, w) and of next words (b, n, words); `words` is long (b, n)."""
         before, after = self.maps(pair)
         mask: torch.Tensor = self.detection(before, after)
         said: torch.Tensor = self.captioning.decoder(self.captioning.see(before[-1], after[-1]), words)
@@ -384,12 +384,12 @@ class ObjectMap:
     """Which objects changed.
 
     Attributes:
-        kinds: uint8 (h, w), 0 for nothing, else 1 + index of a class; whether it came or went is not told.
-        classes: names.
+        kinds: uint8 (h, w), 0 for nothing, else 1 + index of a name; whether it came or went is not told.
+        names: of the objects.
     """
 
     kinds: npt.NDArray[np.uint8]
-    classes: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 class MCIInterpreter:
@@ -422,7 +422,7 @@ class MCIInterpreter:
         """See `ChangeDetector.detect`; the mask is where some class is likelier than nothing."""
         if classes is not None:
             raise ClassListError(
-                f"{self.name} looks for {', '.join(self.net.config.classes)} and nothing else; leave the classes out"
+                f"{self.name} looks for {', '.join(self.net.config.objects)} and nothing else; leave the classes out"
             )
         logits = self._logits(pair, tile, overlap, progress)
         # Of all classes together: their log-sum-exp against nothing is the log odds of change.
@@ -437,7 +437,7 @@ class MCIInterpreter:
         kinds: npt.NDArray[np.uint8] = self._logits(pair, tile, overlap, progress).argmax(axis=0).astype(np.uint8)
         if pair.valid is not None:
             kinds *= pair.valid
-        return ObjectMap(kinds, self.net.config.classes)
+        return ObjectMap(kinds, self.net.config.objects)
 
     def _logits(self, pair: Pair, tile: int, overlap: int, progress: Progress | None) -> npt.NDArray[np.float32]:
         images = pair.tensor().to(self.device)
@@ -494,8 +494,8 @@ def mask_loss(logits: torch.Tensor, kinds: torch.Tensor, known: torch.Tensor | N
     """Cross entropy of the mask.
 
     Args:
-        logits: (b, classes + 1, h, w).
-        kinds: (b, h, w), 0 for nothing, else 1 + class.
+        logits: (b, objects + 1, h, w).
+        kinds: (b, h, w), 0 for nothing, else 1 + object.
         known: bool (b, h, w), where the truth is known; None means everywhere.
     """
     entropy = F.cross_entropy(logits, kinds.long(), reduction="none")
@@ -523,7 +523,7 @@ def loss(
         net: see `begin_stage`.
         stage: "both" balances the two cross entropies.
         pair: (b, t=2, 3, h, w) in [-1, 1].
-        kinds: (b, h, w), 0 for nothing, else 1 + class.
+        kinds: (b, h, w), 0 for nothing, else 1 + object.
         words: long (b, n), START to END, then NULL.
         known: bool (b, h, w), where `kinds` is known; None means everywhere.
     """
@@ -603,8 +603,8 @@ def _from_public(source: str | Path, words: tuple[str, ...]) -> tuple[MCIConfig,
         if known != len(words):
             raise WeightsError(f"the checkpoint knows {known} words and its vocabulary lists {len(words)}")
         kinds = len(state["detection.to_seg.1.bias"])
-        if kinds != len(CLASSES) + 1:
-            raise WeightsError(f"the checkpoint's mask has {kinds} classes; {len(CLASSES) + 1} are needed")
+        if kinds != len(OBJECTS) + 1:
+            raise WeightsError(f"the checkpoint's mask has {kinds} classes; {len(OBJECTS) + 1} are needed")
         stages = range(1, 5)
         widths = tuple(len(state[f"backbone.norm{stage}.weight"]) for stage in stages)
         depths = tuple(_count(state, rf"backbone\.block{stage}\.(\d+)\.") for stage in stages)

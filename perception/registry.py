@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from earthgen.errors import InvalidRequestError, WeightsError
+from perception.captioner import ChangeCaptioner, ChangeInterpreter
 from perception.checkpoint import CARD, FILE
 from perception.detector import BinaryDetector, ChangeDetector
 from perception.errors import UnknownModelError
 from perception.sources import local_source, own_classes
 
-Task = Literal["binary change detection", "semantic change detection"]
-CHANGE_DETECTION: tuple[Task, ...] = ("binary change detection", "semantic change detection")
+Task = Literal[
+    "binary change detection", "semantic change detection", "change captioning", "change detection and captioning"
+]
+CHANGE_DETECTION: tuple[Task, ...] = (
+    "binary change detection",
+    "semantic change detection",
+    "change detection and captioning",
+)
 """Tasks whose models have `detect`."""
+CHANGE_CAPTIONING: tuple[Task, ...] = ("change captioning", "change detection and captioning")
+"""Tasks whose models have `caption`."""
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -69,6 +78,30 @@ MODELS = {
             fidelity="reconstruction: no code or sizes are public; the abstract's parts, filled in after CAT-Seg",
             licence="Apache-2.0",
         ),
+        Model(
+            name="rscama",
+            title="RSCaMa",
+            task="change captioning",
+            paper="Liu et al., RSCaMa, IEEE GRSL 21 (2024), arXiv 2404.18895",
+            fidelity="complete: all three language decoders; reads the public checkpoints",
+            licence="Apache-2.0",
+        ),
+        Model(
+            name="mci",
+            title="Change-Agent's MCI",
+            task="change detection and captioning",
+            paper="Liu et al., Change-Agent, IEEE TGRS 62 (2024), arXiv 2403.19646",
+            fidelity="complete: the published tensors that compute; reads the public checkpoint",
+            licence="Apache-2.0",
+        ),
+        Model(
+            name="semantic-cc",
+            title="Semantic-CC",
+            task="change detection and captioning",
+            paper="Zhu et al., Semantic-CC, IEEE TGRS 62 (2024), arXiv 2407.14032",
+            fidelity="the wiring of the authors' code, sizes free; no weights are public",
+            licence="Apache-2.0",
+        ),
     )
 }
 
@@ -80,11 +113,25 @@ def check_finds_change(name: str) -> None:
         UnknownModelError: no model of that name.
         InvalidRequestError: it has another task.
     """
-    able = [model.name for model in MODELS.values() if model.task in CHANGE_DETECTION]
+    _check_task(name, CHANGE_DETECTION, "find changes")
+
+
+def check_describes_change(name: str) -> None:
+    """Refuse the name of a model that cannot be asked to `caption`.
+
+    Raises:
+        UnknownModelError: no model of that name.
+        InvalidRequestError: it has another task.
+    """
+    _check_task(name, CHANGE_CAPTIONING, "describe changes")
+
+
+def _check_task(name: str, tasks: tuple[Task, ...], ability: str) -> None:
+    able = [model.name for model in MODELS.values() if model.task in tasks]
     if name not in MODELS:
         raise UnknownModelError(f"no model is called {name!r}; there are {', '.join(able)}")
     if name not in able:
-        raise InvalidRequestError(f"{name} is for {MODELS[name].task}; models that find changes: {', '.join(able)}")
+        raise InvalidRequestError(f"{name} is for {MODELS[name].task}; models that {ability}: {', '.join(able)}")
 
 
 def describe(model: Model, weights: Path | None) -> dict[str, Any]:
@@ -114,18 +161,52 @@ def describe(model: Model, weights: Path | None) -> dict[str, Any]:
     }
 
 
+@overload
 def load(
-    name: str, weights: str | Path | None = None, *, device: str = "cpu", tower: str | Path | None = None
-) -> ChangeDetector:
+    name: Literal["cdmamba", "semantic-cd"],
+    weights: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    tower: str | Path | None = None,
+) -> ChangeDetector: ...
+@overload
+def load(name: Literal["rscama"], weights: str | Path | None = None, *, device: str = "cpu") -> ChangeCaptioner: ...
+@overload
+def load(
+    name: Literal["mci", "semantic-cc"],
+    weights: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    language: str | Path | None = None,
+) -> ChangeInterpreter: ...
+@overload
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    tower: str | Path | None = None,
+    language: str | Path | None = None,
+) -> ChangeDetector | ChangeCaptioner: ...
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    tower: str | Path | None = None,
+    language: str | Path | None = None,
+) -> ChangeDetector | ChangeCaptioner:
     """Open a model.
 
     Args:
         name: see MODELS.
-        weights: a folder or file of weights, or `hf:OWNER/NAME`; None for the ones that ship. `cdmamba` also takes a
-            public checkpoint.
+        weights: a folder or file of weights, or `hf:OWNER/NAME`; None for the ones that ship. `cdmamba`, `rscama` and
+            `mci` also take a public checkpoint, the latter two with its `vocab.json` beside it.
         device: a torch device.
         tower: for weights of `semantic-cd` that sit on an OpenCLIP model, where that is: a folder, or
             `open_clip:MODEL:FILE`.
+        language: for `semantic-cc`, the language model that its weights were trained with: a folder of transformers
+            or a GGUF file; without one it only finds changes.
 
     Raises:
         UnknownModelError: no model of that name.
@@ -142,6 +223,46 @@ def load(
         from perception import cdmamba
 
         return BinaryDetector(name, cdmamba.load(source), cdmamba.MULTIPLE, device)
+    if name == "rscama":
+        from perception import rscama
+
+        return rscama.RSCaMaCaptioner(rscama.load(source), device)
+    if name == "mci":
+        from perception import mci
+
+        return mci.MCIInterpreter(mci.load(source), device)
+    if name == "semantic-cc":
+        from perception import semantic_cc
+
+        return semantic_cc.SemanticCCInterpreter(*semantic_cc.load(source, language), device)
     from perception import semantic_cd
 
     return semantic_cd.SemanticDetector(*semantic_cd.load(source, tower), device)
+
+
+def load_detector(
+    name: str, weights: str | Path | None = None, *, device: str = "cpu", tower: str | Path | None = None
+) -> ChangeDetector:
+    """Open a model that finds changes; see `load`.
+
+    Raises:
+        InvalidRequestError: it has another task.
+    """
+    check_finds_change(name)
+    found = load(name, weights, device=device, tower=tower)
+    assert not isinstance(found, ChangeCaptioner) or isinstance(found, ChangeInterpreter)
+    return found
+
+
+def load_captioner(
+    name: str, weights: str | Path | None = None, *, device: str = "cpu", language: str | Path | None = None
+) -> ChangeCaptioner:
+    """Open a model that describes changes; see `load`.
+
+    Raises:
+        InvalidRequestError: it has another task.
+    """
+    check_describes_change(name)
+    found = load(name, weights, device=device, language=language)
+    assert isinstance(found, ChangeCaptioner)
+    return found

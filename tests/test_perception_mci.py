@@ -456,7 +456,7 @@ def test_any_size_is_detected_described_and_sorted_into_objects(net: MCI) -> Non
     found, objects = model.detect(pair, tile=64, overlap=32), model.objects(pair, tile=64, overlap=32)
     assert found.mask.shape == objects.kinds.shape == (70, 101)
     assert found.model == "mci"
-    assert objects.classes == ("road", "building")
+    assert objects.names == ("road", "building")
     assert np.array_equal(found.mask, objects.kinds > 0)
     assert not found.mask[:5].any()
     assert set(np.unique(objects.kinds)) <= {0, 1, 2}

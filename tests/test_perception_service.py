@@ -214,7 +214,7 @@ def test_models_say_what_they_do_and_whether_they_are_here(base: str, tmp_path: 
     listed = httpx.get(f"{base}/perception/models").json()
     assert listed["max_pixels"] == 1024 * 1024
     assert listed["max_classes"] == semantic_cd.MOST_CLASSES
-    binary, semantic = listed["models"]
+    binary, semantic, *_ = listed["models"]
     assert (binary["name"], binary["available"], binary["classes"]) == ("cdmamba", True, [])
     assert (semantic["classes"], semantic["any_classes"]) == (list(CLASSES), True)
     assert "absent" not in binary
@@ -226,7 +226,7 @@ def test_a_model_without_weights_says_so(
     monkeypatch.setattr(perception.registry, "_WEIGHTS", tmp_path / "none")
     (tmp_path / "weights" / "semantic-cd" / FILE).unlink()
     with running(PaintedEngine(), perception_weights=tmp_path / "weights") as base:
-        _, semantic = httpx.get(f"{base}/perception/models").json()["models"]
+        _, semantic, *_ = httpx.get(f"{base}/perception/models").json()["models"]
         assert (semantic["available"], semantic["absent"]) == (False, "its weights are not installed")
         answer = post(base, SEEDS | {"model": "semantic-cd"})
         assert answer.status_code == 422

@@ -295,11 +295,11 @@ def test_models_are_listed_with_their_classes(
 ) -> None:
     assert main(["watch", "models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["cdmamba", "semantic-cd"]
+    assert [line.split()[0] for line in lines] == ["cdmamba", "semantic-cd", "rscama", "mci", "semantic-cc"]
     assert all("no weights ship" in line for line in lines)
     monkeypatch.setattr(perception.registry, "_WEIGHTS", place / "weights")
     assert main(["watch", "models", "--json"]) == 0
-    binary, semantic = json.loads(capsys.readouterr().out)
+    binary, semantic, *_ = json.loads(capsys.readouterr().out)
     assert (binary["available"], binary["classes"], binary["any_classes"]) == (True, [], False)
     assert (semantic["available"], semantic["classes"], semantic["any_classes"]) == (True, list(TINY.classes), True)
     assert "reconstruction" in semantic["fidelity"]
@@ -308,7 +308,7 @@ def test_models_are_listed_with_their_classes(
 def test_models_for_other_tasks_find_no_changes(monkeypatch: pytest.MonkeyPatch, says: Says) -> None:
     speaking = dataclasses.replace(perception.MODELS["cdmamba"], name="speaking", task="captions")  # type: ignore[arg-type]
     monkeypatch.setitem(perception.MODELS, "speaking", speaking)
-    sentence = "speaking is for captions; models that find changes: cdmamba, semantic-cd"
+    sentence = "speaking is for captions; models that find changes: cdmamba, semantic-cd, mci, semantic-cc"
     assert sentence in says(*DETECT, "--model", "speaking")
 
 

@@ -93,7 +93,7 @@ class Watcher:
 
     def _load(self, name: str) -> LoadedDetector:
         from perception.checkpoint import FILE
-        from perception.registry import MODELS, check_finds_change, load
+        from perception.registry import MODELS, check_finds_change, load_detector
 
         check_finds_change(name)
         folder = self._folder(name)
@@ -102,7 +102,7 @@ class Watcher:
             raise InvalidRequestError(
                 f"model {name} has no weights on this server; models with weights: {with_weights}"
             )
-        detector = load(name, folder)
+        detector = load_detector(name, folder)
         digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
         return LoadedDetector(detector, digest[:_ID_CHARACTERS])
 
