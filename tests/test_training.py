@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import training.adversarial
 import training.cascade
+import training.evenness
 import training.prompt
 from datasets.packs import PACKS, DatasetNotFoundError, Picture, imagery_folder, read_pack
 from datasets.pyramids import BAND_GSDS, CropSampler, Level, halved, picture_levels
@@ -27,6 +29,7 @@ from training.augment import regrade, stored_parent
 from training.busyness import Busyness, busyness
 from training.checkpoint import load_checkpoint
 from training.export import main as export
+from training.lattice import Lattice
 from training.pool import ChildPool, RootCrops
 
 
@@ -298,3 +301,41 @@ def test_a_faint_population_is_asked_to_be_busier_and_an_equal_one_to_stay() -> 
     lightness = slice(0, 2)
     before, after = busyness(faint.detach())[:, lightness], busyness(stepped)[:, lightness]
     assert float(after.mean()) > float(before.mean())
+
+
+def test_evenness_is_of_the_mean_and_not_of_one_picture() -> None:
+    random = torch.Generator().manual_seed(1)
+    even, blocky = Lattice(1), Lattice(1)
+    for _ in range(60):
+        ground = torch.rand(2, 3, 64, 64, generator=random)
+        evenly = even.unevenness(ground, [0, 0])
+        in_blocks = F.interpolate(torch.rand(2, 3, 16, 16, generator=random), scale_factor=4) + 0.1 * ground
+        unevenly = blocky.unevenness(in_blocks, [0, 0])
+    assert abs(float(evenly)) < 0.02 and float(even.excess()) < 0.02
+    assert float(unevenly) > 1 and float(blocky.excess()) > 0.5
+    # The first of each four places is where blocks meet.
+    assert min(blocky.shares_by_place()[0][::4]) > 2 > 1 > max(blocky.shares_by_place()[0][1::4])
+
+
+@pytest.mark.slow
+def test_the_lesson_in_evenness_resumes_and_leaves_the_rest_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imagery").mkdir()
+    monkeypatch.setattr(training.evenness, "read_levels", described_scenes)
+    monkeypatch.setattr(training.evenness, "_POOL_BEGINS", 1)
+    settings = training.evenness.Settings(batch=2)
+    init = save_tiny_weights(tmp_path / "init")
+
+    def run(out: str, images: int) -> None:
+        training.evenness.train(tmp_path, init, tmp_path / out, 60.0, settings, 8, images)
+
+    run("whole", 16)
+    run("parts", 8)
+    run("parts", 16)
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    assert all(torch.allclose(whole["ema"][name], value, atol=1e-5) for name, value in parts["ema"].items())
+    start = load_weights(init).net.state_dict()
+    changed = {name for name, value in start.items() if not torch.equal(value, parts["ema"][name])}
+    assert changed and all(name.startswith(("unet.from_middle", "unet.fine_out", "unet.leave")) for name in changed)
+    assert tuple(parts["config"]["detail_std"]) == tuple(load_weights(init).net.config["detail_std"])

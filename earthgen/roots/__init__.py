@@ -113,9 +113,9 @@ _recent_pictures = _RecentPictures(_RECENT)
 
 def _earth_bytes() -> bytes:
     try:
-        return (resources.files(__package__) / "earth.jpg").read_bytes()
+        return (resources.files(__package__) / "earth.jp2").read_bytes()
     except OSError as error:
-        raise WeightsError(f"earthgen's picture of the Earth, earth.jpg, cannot be read: {error}") from error
+        raise WeightsError(f"earthgen's picture of the Earth, earth.jp2, cannot be read: {error}") from error
 
 
 @cache
@@ -128,7 +128,7 @@ def _read_earth() -> Pixels:
         with Image.open(io.BytesIO(_earth_bytes())) as image:
             pixels = np.array(image.convert("RGB"))
     except OSError as error:
-        raise WeightsError(f"earthgen's picture of the Earth, earth.jpg, is damaged: {error}") from error
+        raise WeightsError(f"earthgen's picture of the Earth, earth.jp2, is damaged: {error}") from error
     if pixels.shape != (_SIZE, _SIZE, 3):
         raise WeightsError(f"the picture of the Earth is {pixels.shape}; expected {(_SIZE, _SIZE, 3)}")
     return pixels

@@ -1,6 +1,6 @@
-"""Make `earthgen/roots/earth.jpg`: NASA's Blue Marble in Web Mercator, graded, with water in place of the sea floor.
+"""Make `earthgen/roots/earth.jp2`: NASA's Blue Marble in Web Mercator, graded, with water in place of the sea floor.
 
-    python -m training.roots.earth [--output PATH] [--quality 92]
+    python -m training.roots.earth [--output PATH] [--rate 24]
 
 Children average to their parent exactly, so the tones here rule every finer level. Blue Marble is far darker
 over forest and sea than aerial pictures are, and it shows the sea floor. So the land goes through one tone
@@ -24,7 +24,7 @@ from earthgen.pyramid import EQUATOR_GSD, ROOT_ZOOM, row_latitudes
 from earthgen.roots.sea import colour, row_colours
 from training.roots.sources import SIZE, Floats, picture, to_mercator
 
-OUTPUT = Path(__file__).parents[2] / "earthgen" / "roots" / "earth.jpg"
+OUTPUT = Path(__file__).parents[2] / "earthgen" / "roots" / "earth.jp2"
 
 _PAD = 16
 _NICK = (slice(2549, 2557), slice(-4, None))
@@ -219,10 +219,12 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Make the graded picture of the Earth in Web Mercator.")
     parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--quality", type=int, default=92)
+    parser.add_argument("--rate", type=float, default=24.0, help="how many times smaller than the pixels")
     arguments = parser.parse_args()
     image = Image.fromarray(make())
-    image.save(arguments.output, quality=arguments.quality, subsampling=0, optimize=True)
+    # JPEG 2000 knows no blocks, whose borders the levels below would enlarge and keep; its integer wavelet (5/3)
+    # has a lattice of its own at this rate.
+    image.save(arguments.output, irreversible=True, quality_mode="rates", quality_layers=[arguments.rate], mct=1)
     print(f"{arguments.output}: {arguments.output.stat().st_size} bytes")
 
 
