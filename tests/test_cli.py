@@ -84,6 +84,7 @@ def test_help_and_errors_need_no_torch() -> None:
 import sys
 from earthgen.cli import app, main
 for words in (["--help"], [], ["tile", "--help"], ["generate", "--help"], ["region", "--help"], ["serve", "--help"],
+              ["export", "--help"],
               ["find", "--help"], ["world", "--help"], ["weights"], ["info", "--help"], ["--version"],
               ["watch"], ["watch", "detect", "--help"],
               ["world", "make", "--seed", "7"]):
@@ -96,7 +97,7 @@ assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
-    for command in ("serve", "generate", "tile", "region", "find", "world", "weights", "info"):
+    for command in ("serve", "generate", "tile", "region", "export", "find", "world", "weights", "info"):
         assert f"\n  {command} " in done.stdout
 
 
