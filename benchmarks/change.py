@@ -2,10 +2,10 @@
 
     python -m benchmarks.change --runs runs/change --pairs runs/pairs --page docs/change.md
 
-The runs are those of `training.change`, each in a folder MODEL-MIX. Every pair is looked at whole; the counts of one
-detector on one set are kept in `counts/` beside the runs, by the digest of its weights, so that a second call only
-computes what is new. Scores are of the counts summed over a set, intervals are the 95 % percentile bootstrap over its
-pairs. With --page the tables replace what stands between the page's markers.
+The runs are those of `training.change`, each in a folder whose name begins with MODEL-MIX. Every pair is looked at
+whole; the counts of one detector on one set are kept in `counts/` beside the runs, by the digest of its weights, so
+that a second call only computes what is new. Scores are of the counts summed over a set, intervals are the 95 %
+percentile bootstrap over its pairs. With --page the tables replace what stands between the page's markers.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from perception.metrics import (
     semantic_confusion,
     semantic_scores,
 )
-from perception.registry import load
-from training.change import MIXES, NAMES, Name, load_fc_siam, pair_of
+from perception.registry import load_detector
+from training.change import MIXES, NAMES, Mix, Name, load_fc_siam, pair_of
 
 Counts = npt.NDArray[np.int64]
 _ENGINE_PAIRS = 40
@@ -202,18 +202,24 @@ def digest(held: Sequence[ChangeSample]) -> str:
 
 def open_detector(name: Name, weights: Path) -> ChangeDetector:
     """One of our models or the peer."""
-    return BinaryDetector(name, load_fc_siam(weights), 32) if name == "fc-siam" else load(name, weights)
+    return BinaryDetector(name, load_fc_siam(weights), 32) if name == "fc-siam" else load_detector(name, weights)
+
+
+def finished(runs: Path) -> list[tuple[Name, Mix, Path]]:
+    """Runs that have weights, with the model and the mix that their folders' names begin with, shortest first."""
+    found: list[tuple[Name, Mix, Path]] = []
+    for name, mix in itertools.product(NAMES, MIXES):
+        folders = sorted(runs.glob(f"{name}-{mix}*"))
+        found += [(name, mix, folder) for folder in folders if (folder / "weights" / FILE).is_file()]
+    return found
 
 
 def trained(runs: Path, kept: Kept, sets: Mapping[str, Sequence[ChangeSample]]) -> list[Entry]:
     """Every run that has weights, counted on every set."""
     digests = {some: digest(held) for some, held in sets.items()}
     entries = []
-    for name, mix in itertools.product(NAMES, MIXES):
-        folder = runs / f"{name}-{mix}"
+    for name, mix, folder in finished(runs):
         weights = folder / "weights"
-        if not (weights / FILE).is_file():
-            continue
         lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
         id = hashlib.sha256((weights / FILE).read_bytes()).hexdigest()[:12]
         # Opened when something has to be counted, and once.

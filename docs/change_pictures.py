@@ -23,6 +23,7 @@ from datasets.changes import CLASSES, Bytes, ChangeSample, dated, generator
 from datasets.changes_engine import read_engine_pairs
 from datasets.changes_real import WITH_DATES, read_real_pairs
 from datasets.packs import imagery_folder
+from perception.registry import load_detector
 from training.change import pair_of
 
 CELL, GAP, HEADER = 224, 6, 24
@@ -85,7 +86,7 @@ def main(
 ) -> None:
     """Make the sheets. Example: python docs/change_pictures.py --pairs runs/pairs."""
     labels = imagery_folder(data).parent / "labels"
-    detectors = [perception.load("cdmamba"), perception.load("semantic-cd")]
+    detectors = [load_detector("cdmamba"), load_detector("semantic-cd")]
     # As they come, but with enough change to see something.
     real = [one for one in read_real_pairs(labels, "val", composed=8) if 0.02 < one.change.mean() < 0.5]
     chosen = [one for one in real if one.source == "joplin"][:: max(1, 25 // (rows - 1))][: rows - 1]

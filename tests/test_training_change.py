@@ -21,7 +21,7 @@ from datasets.changes import CLASSES, ChangeSample, ChangeSampler, generator
 from datasets.packs import DatasetNotFoundError
 from perception.cdmamba import CDMambaConfig
 from perception.metrics import binary_scores
-from perception.registry import load
+from perception.registry import load_detector
 from perception.semantic_cd import SemanticCDConfig, SemanticChange, semantic_change_losses
 from training import change
 from training.change import SHARES, SYNONYMS, Settings, pair_of, read_pairs, train
@@ -77,7 +77,7 @@ def test_a_run_logs_a_line_a_tick_and_leaves_weights_that_load(tmp_path: Path) -
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [4, 6]
     assert {"change", "held_out_f1", "cpu_minutes", "hours"} <= lines[0].keys()
-    found = load("cdmamba", tmp_path / "weights").detect(pair_of(samples(1)[0]))
+    found = load_detector("cdmamba", tmp_path / "weights").detect(pair_of(samples(1)[0]))
     assert found.mask.shape == (40, 40)
 
 
