@@ -19,10 +19,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check format docs pictures bench clean
+.PHONY: help serve test check format docs pictures dump-demo bench clean
 
 help: ## say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/'
 
 serve: $(VENV)/.installed ## install what serving needs, then serve the default worlds and the map
 	@echo "earthgen: starting the service; stop it with Ctrl-C"
@@ -51,6 +51,10 @@ pictures: $(VENV)/.installed-dev ## make docs/pictures anew in a headless Chromi
 		kill -0 $$server || exit 1; sleep 1; \
 	done; \
 	$(BIN)/python docs/pictures.py --base $(PICTURES_BASE) $(ARGS)
+
+dump-demo: $(VENV)/.installed-dev ## write a small training set of each task into runs/dump-demo and read it back
+	@echo "earthgen: eight items of each task; minutes on two quiet cores"
+	$(BIN)/python -m datasets.dump.demo --out runs/dump-demo $(ARGS)
 
 bench: $(VENV)/.installed-dev ## measure speed, memory and seams on this machine
 	$(BIN)/python -m benchmarks.speed $(ARGS)
