@@ -603,6 +603,25 @@ _KINDS: tuple[Callable[[ChangeRecord, _Picker], Iterable[_Made]], ...] = (
 )
 
 
+_JOINTS = (
+    "a an the and some several many more large small new is are on of left above beside next to near amid surrounded by"
+    " area areas becomes has become larger appear appears ground changed there change in scene part land cover not same"
+    " as before have"
+)
+"""Words that sentences are joined with, beside those of the tables above."""
+
+
+def words() -> tuple[str, ...]:
+    """Every word that a sentence can hold, in alphabetical order."""
+    verbs = (*_CAME, *_BUILT, *_WENT, *_REMOVED, *_REPLACED, *_BECAME)
+    texts = [_JOINTS, *_NOTHING, *_NUMBERS[1:]]
+    texts += [text for both in verbs for text in both]
+    texts += [phrase for phrases in _PLACES.values() for phrase in phrases]
+    texts += [noun for table in (_AREAS, _SINGLE) for both in table.values() for nouns in both for noun in nouns]
+    texts += [noun.text for nouns in _GROUND.values() for noun in nouns]
+    return tuple(sorted({word for text in texts for word in text.split()}))
+
+
 def captions_of(sample: ChangeSample, random: np.random.Generator, count: int = SENTENCES) -> tuple[str, ...]:
     """Sentences about a sample; none if too little is known of it."""
     record = record_of(sample)

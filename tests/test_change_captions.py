@@ -24,6 +24,7 @@ from datasets.change_captions import (
     describe,
     record_of,
     within,
+    words,
 )
 from datasets.changes import CLASSES, ChangeSample, Mask
 
@@ -191,6 +192,7 @@ _NOUN = re.compile(r"\b(" + "|".join(sorted(_NOUNS, key=len, reverse=True)) + r"
 def read_again(sentence: Sentence, sample: ChangeSample) -> None:
     """What the words say is claimed, and what is claimed is said."""
     text, claims = sentence.text, sentence.claims
+    assert set(text.split()) <= set(words())
     assert text == text.lower() and not re.search(r"[.,;?]|  ", text)
     places = [_PHRASES[found] for found in _PLACE.findall(text)]
     assert sorted(places) == sorted(claim.place for claim in claims if claim.place is not None)
@@ -207,8 +209,8 @@ def read_again(sentence: Sentence, sample: ChangeSample) -> None:
             assert max(pieces(change & (sample.cover_after == code_of(name))) for name in nouns) >= least
     for word in ("large", "small"):
         assert bool(re.search(rf"\b{word}\b", text)) == any(claim.other == word for claim in claims)
-    for words, kind in (("surrounded by|amid", "within"), ("beside|next to|near", "beside"), ("above", "above")):
-        assert bool(re.search(rf"\b({words})\b", without_places)) == any(claim.kind == kind for claim in claims)
+    for way, kind in (("surrounded by|amid", "within"), ("beside|next to|near", "beside"), ("above", "above")):
+        assert bool(re.search(rf"\b({way})\b", without_places)) == any(claim.kind == kind for claim in claims)
 
 
 @settings(max_examples=150, deadline=None)
@@ -366,6 +368,18 @@ def test_a_picture_that_is_all_new() -> None:
     sentences = said(pair("tree", [], [(box(0, 0, SIDE, SIDE), "water")]))
     assert len(sentences) >= SENTENCES
     assert not any("part" in sentence or "amid" in sentence for sentence in sentences)
+
+
+def test_no_word_is_listed_that_is_never_said() -> None:
+    roofs = [(box(4 + 16 * number, 4, 8, 8), "building") for number in range(6)]
+    cases = [pair("bare ground", [], roofs[:few], source=name) for few in range(1, 7) for name in ("kampala", "made")]
+    cases += [pair("tree", [], [(box(6, 6, 80, 80), "water")]), *made_samples(50)]
+    said = {word for seed in range(4) for case in cases for text in _texts(case, seed) for word in text.split()}
+    assert set(words()) - said == set()
+
+
+def _texts(sample: ChangeSample, seed: int) -> tuple[str, ...]:
+    return captions_of(sample, np.random.default_rng(seed), 200)
 
 
 # --- Beside real captions ---
