@@ -321,6 +321,7 @@ def weights_verify(
     """Check that a folder of weights is whole and can be used; print its id and number of parameters."""
     from earthgen.bandnet import BandNet
     from earthgen.denoiser import DetailDenoiser
+    from earthgen.roots.denoised import PromptDenoiser
     from earthgen.roots.prompt import PromptGenerator
     from earthgen.tower import LiteTower
     from earthgen.weights import load_model
@@ -329,7 +330,7 @@ def weights_verify(
     if not (folder / "config.json").is_file():
         typer.echo(f"{folder}: whole, id {LiteTower.from_folder(folder).id}")
         return
-    kinds: dict[str, Any] = {kind.__name__: kind for kind in (BandNet, DetailDenoiser, PromptGenerator)}
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (BandNet, DetailDenoiser, PromptGenerator, PromptDenoiser)}
     loaded: Any = load_model(kinds.get(_network(folder), DetailDenoiser), folder, folder)
     parameters = sum(parameter.numel() for parameter in loaded.net.parameters())
     typer.echo(f"{folder}: whole, id {loaded.id}, {parameters:,} parameters")

@@ -95,6 +95,11 @@ def to_lightness_chroma(image: torch.Tensor) -> torch.Tensor:
     return torch.einsum("bchw,ac->bahw", image, _colour_axes().to(image))
 
 
+def from_lightness_chroma(colours: torch.Tensor) -> torch.Tensor:
+    """The inverse of `to_lightness_chroma`."""
+    return torch.einsum("bahw,ac->bchw", colours, _colour_axes().to(colours))
+
+
 def smooth_detail(parent: torch.Tensor) -> torch.Tensor:
     """The detail (b, 45, h, w) of the bicubic up-sampling of a parent (b, 3, h, w); edges replicate."""
     padded = F.pad(to_lightness_chroma(parent), (2, 2, 2, 2), mode="replicate")

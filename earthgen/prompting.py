@@ -11,7 +11,7 @@ import threading
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from earthgen.pyramid import Window
 if TYPE_CHECKING:
     from earthgen.conditioning import Guide
     from earthgen.latent import LatentModel, LatentRoot
+    from earthgen.roots.denoised import DenoisedStep
     from earthgen.roots.prompt import PromptStep
 
 Pixels = npt.NDArray[np.uint8]
@@ -87,9 +88,9 @@ class PromptRoot(Protocol):
 
 
 class LocalPromptRoot:
-    """The prompt root of the package's own kind: a local network that is run once for each window."""
+    """The prompt root of one of the package's own kinds: a local network."""
 
-    def __init__(self, step: PromptStep) -> None:
+    def __init__(self, step: PromptStep | DenoisedStep) -> None:
         self._step = step
 
     @property
@@ -143,20 +144,30 @@ def open_prompt_root(source: str | Path | None = None, device: str = "cpu") -> P
     """Load a prompt root.
 
     Args:
-        source: None for the shipped network; a folder or `hf:OWNER/NAME` of a network of its kind, or of a
-            latent-diffusion checkpoint of Stable Diffusion 2's layout, Text2Earth's among them.
+        source: None for the shipped network; a folder or `hf:OWNER/NAME` of a `PromptGenerator`, of a
+            `PromptDenoiser`, or of a latent-diffusion checkpoint of Stable Diffusion 2's layout, such as
+            Text2Earth's.
         device: torch device.
 
     Raises:
         WeightsError: nothing is there, or it cannot be loaded.
     """
-    from earthgen.roots.prompt import PromptStep
+    import torch
+
+    from earthgen.roots.denoised import DenoisedStep, PromptDenoiser
+    from earthgen.roots.prompt import SHIPPED, PromptGenerator, PromptStep
+    from earthgen.weights import load_model
 
     if source is not None and _is_latent(str(source)):
         from earthgen.latent import LatentModel
 
         return LatentPromptRoot(LatentModel.load(source, device))
-    return LocalPromptRoot(PromptStep.open(source, device))
+    kinds: tuple[type[PromptDenoiser] | type[PromptGenerator], ...] = (PromptGenerator, PromptDenoiser)
+    loaded = load_model(kinds, source, SHIPPED)
+    where = torch.device(device)
+    if isinstance(loaded.net, PromptGenerator):
+        return LocalPromptRoot(PromptStep(loaded.net, loaded.id, where))
+    return LocalPromptRoot(DenoisedStep(cast(PromptDenoiser, loaded.net), loaded.id, where))
 
 
 def _is_latent(source: str) -> bool:

@@ -34,18 +34,21 @@ def karras_sigmas(steps: int, sigma_max: float = 20.0, sigma_min: float = 0.05, 
     return (*((first + index / (steps - 1) * (last - first)) ** rho for index in range(steps)), 0.0)
 
 
-def dpm_solver_2m(denoise: Denoise, noise: torch.Tensor, sigmas: Sequence[float]) -> torch.Tensor:
+def dpm_solver_2m(
+    denoise: Denoise, noise: torch.Tensor, sigmas: Sequence[float], around: torch.Tensor | None = None
+) -> torch.Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2): one network call a step.
 
     Args:
         denoise: the denoiser, its condition bound.
         noise: (b, c, h, w), standard normal.
         sigmas: falling noise levels that end in 0, as `karras_sigmas` gives them.
+        around: a clean state to begin from, where a phase goes on from another's result; None begins from noise alone.
 
     Returns:
         A sample (b, c, h, w).
     """
-    x = noise * sigmas[0]
+    x = noise * sigmas[0] if around is None else around + noise * sigmas[0]
     previous: torch.Tensor | None = None
     previous_step = 0.0
     for sigma, following in itertools.pairwise(sigmas):

@@ -44,11 +44,11 @@ def load_weights(source: str | Path | None = None) -> Weights[DetailDenoiser]:
     return load_model(DetailDenoiser, source, SHIPPED)
 
 
-def load_model(kind: type[Net], source: str | Path | None, shipped: Path) -> Weights[Net]:
-    """Load a network of a kind.
+def load_model(kinds: type[Net] | tuple[type[Net], ...], source: str | Path | None, shipped: Path) -> Weights[Net]:
+    """Load a network of a kind, or of one of several.
 
     Args:
-        kind: the network's class.
+        kinds: the network's class, or those it may have.
         source: None for the shipped weights, a folder, or `hf:OWNER/NAME` for a hub repository of the
             same layout (downloaded or found in the hub's cache).
         shipped: the folder that None stands for.
@@ -68,10 +68,11 @@ def load_model(kind: type[Net], source: str | Path | None, shipped: Path) -> Wei
         class_name = json.loads(config_path.read_bytes()).get("_class_name")
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{config_path} is not a JSON object: {error}") from error
-    if class_name != kind.__name__:
-        raise WeightsError(f"{config_path} describes a {class_name}; a {kind.__name__} is needed")
+    known = {kind.__name__: kind for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
+    if class_name not in known:
+        raise WeightsError(f"{config_path} describes a {class_name}; a {' or a '.join(known)} is needed")
     try:
-        loaded: Any = kind.from_pretrained(
+        loaded: Any = known[class_name].from_pretrained(
             folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
         net, info = loaded

@@ -26,11 +26,11 @@ from safetensors.torch import load_file, save_file
 
 from earthgen.errors import AddressError, EarthgenError, InvalidRequestError, WeightsError
 from earthgen.latent import SCHEDULERS, LatentModel, LatentRoot, inpaint
-from earthgen.latent.lattice import blend, covering, tent
 from earthgen.latent.model import Condition, Control, choose_attention
 from earthgen.latent.root import DEFAULT_CUTS
 from earthgen.latent.schedule import Schedule
 from earthgen.noise import NoiseField
+from earthgen.overlap import blend, covering, ramp
 from earthgen.pyramid import Box, world_size
 from tests.tiny_latent import NUMBERS, TEXT, UNET, VAE, drop_tensor, save_checkpoint, save_controlnet
 
@@ -506,25 +506,28 @@ def test_schedules_that_cannot_be(arguments: Any, words: str) -> None:
 
 @pytest.mark.parametrize("stride", [16, 128])
 def test_the_four_weights_at_a_place_sum_to_exactly_one(stride: int) -> None:
-    weights = tent(stride)
+    weights = ramp(stride, stride)
     first, second = slice(None, stride), slice(stride, None)
     total = weights[first, first] + weights[first, second] + weights[second, first] + weights[second, second]
     assert (total == 1).all()
     assert weights.min() > 0
 
 
-@given(st.integers(-100, 100), st.integers(1, 50), st.integers(1, 9))
+@given(st.integers(-100, 100), st.integers(1, 50), st.integers(1, 9), st.data())
 @settings(max_examples=30)
-def test_blending_windows_of_a_plane_gives_the_plane(first: int, length: int, stride: int) -> None:
+def test_blending_windows_of_a_plane_gives_the_plane(first: int, length: int, stride: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(1, stride))
+    side = stride + overlap
+
     def plane(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return (rows[:, None] * 3 + columns[None, :]).astype(np.float32)[None]
 
     windows = [
-        ((r, c), plane(np.arange(r * stride, (r + 2) * stride), np.arange(c * stride, (c + 2) * stride)))
-        for r in covering(first, length, stride)
-        for c in covering(7, 5, stride)
+        ((r, c), plane(np.arange(r * stride, r * stride + side), np.arange(c * stride, c * stride + side)))
+        for r in covering(first, length, stride, overlap)
+        for c in covering(7, 5, stride, overlap)
     ]
-    blended = blend(first, 7, length, 5, stride, windows)
+    blended = blend(first, 7, length, 5, stride, overlap, windows)
     np.testing.assert_allclose(blended, plane(np.arange(first, first + length), np.arange(7, 12)), rtol=1e-5, atol=1e-4)
 
 
@@ -580,12 +583,10 @@ def test_rows_beyond_the_world_repeat_its_edge(model: LatentModel) -> None:
 
 def test_seed_prompt_and_phases_change_pixels_and_ids(model: LatentModel, whole: Pixels) -> None:
     box = Box(ZOOM, WHOLE.row, WHOLE.column, 8, 8)
-    changed: tuple[dict[str, Any], ...] = ({}, {"seed": 1}, {"prompt": "sea"})
-    uncut = [quick_root(model, cuts=(), **options) for options in changed]
-    shown = [root.pixels(box) for root in uncut]
-    for pixels in (crop(whole, box), *shown[1:]):
-        assert difference(pixels, shown[0]) > 0
-    assert len({quick_root(model).id, *(root.id for root in uncut)}) == 4
+    roots = [quick_root(model, seed=1), quick_root(model, "sea"), quick_root(model, cuts=())]
+    for root in roots:
+        assert difference(root.pixels(box), crop(whole, box)) > 0
+    assert len({quick_root(model).id, *(root.id for root in roots)}) == 4
 
 
 def test_the_cost_is_what_runs_and_progress_ends_at_its_total(

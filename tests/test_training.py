@@ -17,10 +17,12 @@ import training.adversarial
 import training.cascade
 import training.evenness
 import training.prompt
+import training.prompt_denoiser
 from datasets.packs import PACKS, DatasetNotFoundError, Picture, imagery_folder, read_pack
 from datasets.pyramids import BAND_GSDS, CropSampler, Level, halved, picture_levels
 from earthgen.detail import split
 from earthgen.roots import RootImage
+from earthgen.roots.denoised import PromptDenoiser
 from earthgen.roots.prompt import PromptGenerator
 from earthgen.unet import ALIGNMENT
 from earthgen.weights import load_weights
@@ -196,6 +198,34 @@ def test_the_prompt_roots_training_resumes_to_the_same_numbers(tmp_path: Path, m
     run("parts", 8)
     whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
     for kind in ("net", "ema", "heads", "match"):
+        assert all(torch.allclose(whole[kind][name], value, atol=1e-5) for name, value in parts[kind].items())
+    assert any(value.any() for name, value in parts["net"].items() if name.endswith("leave.weight"))
+    lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
+    assert [line["images"] for line in lines] == [4, 8]
+
+
+@pytest.mark.slow
+def test_the_denoising_prompt_roots_training_resumes_to_the_same_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imagery").mkdir()
+    monkeypatch.setattr(training.prompt_denoiser, "read_levels", described_scenes)
+    settings = training.prompt_denoiser.Settings(batch=2, warm_up=2)
+
+    def run(out: str, images: int) -> None:
+        net = PromptDenoiser(
+            channels=(8, 8, 8), blocks=(1, 1, 1, 1, 1), kernel=3, expansion=2, embedding=8, text_width=12
+        )
+        monkeypatch.setattr(training.prompt_denoiser, "SHEET_PROMPTS", ("forest",))
+        training.prompt_denoiser.train(tmp_path, tmp_path / out, 60.0, settings, 4, images, LetterCounts(), net)
+
+    torch.manual_seed(1)
+    run("whole", 8)
+    torch.manual_seed(1)
+    run("parts", 4)
+    run("parts", 8)
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    for kind in ("net", "ema"):
         assert all(torch.allclose(whole[kind][name], value, atol=1e-5) for name, value in parts[kind].items())
     assert any(value.any() for name, value in parts["net"].items() if name.endswith("leave.weight"))
     lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]

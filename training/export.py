@@ -21,6 +21,7 @@ import typer
 
 from earthgen.denoiser import DetailDenoiser
 from earthgen.detail import COEFFICIENTS, DETAIL_CHANNELS
+from earthgen.roots.denoised import PromptDenoiser
 from earthgen.roots.prompt import PromptGenerator
 from training.checkpoint import load_checkpoint
 
@@ -55,11 +56,13 @@ class Kind(StrEnum):
 
     CASCADE = "cascade"
     PROMPT = "prompt"
+    PROMPT_DENOISER = "prompt-denoiser"
 
 
-_NETWORKS: dict[Kind, type[DetailDenoiser] | type[PromptGenerator]] = {
+_NETWORKS: dict[Kind, type[DetailDenoiser] | type[PromptGenerator] | type[PromptDenoiser]] = {
     Kind.CASCADE: DetailDenoiser,
     Kind.PROMPT: PromptGenerator,
+    Kind.PROMPT_DENOISER: PromptDenoiser,
 }
 
 

@@ -77,8 +77,7 @@ class Run:
         for name, module in self._learning.items():
             module.load_state_dict(state[name])
             self._optimisers[name].load_state_dict(state["optimisers"][name])
-            for group in self._optimisers[name].param_groups:
-                group["lr"] = self._rates[name]
+            self.set_rate(name, self._rates[name])
         self.step, self.images, self.seconds = state["step"], state["images"], state["seconds"]
         return state
 
@@ -96,6 +95,11 @@ class Run:
         for name in names:
             self._optimisers[name].step()
             self._optimisers[name].zero_grad(set_to_none=True)
+
+    def set_rate(self, name: str, rate: float) -> None:
+        """Learn at another rate from now on."""
+        for group in self._optimisers[name].param_groups:
+            group["lr"] = rate
 
     def forget(self) -> None:
         """Drop all gradients."""

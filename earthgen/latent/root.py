@@ -21,10 +21,10 @@ import torch
 from cachetools import LRUCache
 
 from earthgen.errors import AddressError, InvalidRequestError, WeightsError
-from earthgen.latent.lattice import Place, Plane, blend, covering
 from earthgen.latent.model import LATENT_CHANNELS, LATENT_PIXELS, Control, LatentModel
 from earthgen.latent.schedule import Schedule
 from earthgen.noise import NoiseField
+from earthgen.overlap import Place, Plane, blend, covering
 from earthgen.pyramid import Box, check_zoom, world_size
 
 Pixels = npt.NDArray[np.uint8]
@@ -201,7 +201,7 @@ class LatentRoot:
                     progress(min(done, total), total)
                 yield from self._windows_of_block(unwrapped, windows)
 
-        return blend(box.row, box.column, box.height, box.width, STRIDE_PIXELS, decoded())
+        return blend(box.row, box.column, box.height, box.width, STRIDE_PIXELS, STRIDE_PIXELS, decoded())
 
     def _plan(self, box: Box, look: bool = True) -> list[_Stage]:
         """What a box needs, the decoding first and the first phase last; `look` in the cache or not."""
@@ -245,7 +245,7 @@ class LatentRoot:
             for unwrapped in self._blocks_of(row, column, height, width, stride)
             for window in self._windows_of_block(unwrapped, below[self._wrapped(unwrapped)])
         )
-        return blend(row, column, height, width, stride, windows)
+        return blend(row, column, height, width, stride, stride, windows)
 
     def _control_of(self, place: Place) -> Control | None:
         if self._control is None:
@@ -265,8 +265,8 @@ class LatentRoot:
 
     def _blocks_of(self, row: int, column: int, height: int, width: int, stride: int) -> list[Place]:
         """The blocks, columns not wrapped, with a window that touches a rectangle, in lexicographic order."""
-        rows = covering(row, height, stride)
-        columns = covering(column, width, stride)
+        rows = covering(row, height, stride, stride)
+        columns = covering(column, width, stride, stride)
         return [
             (block_row, block_column)
             for block_row in range(rows[0] // self._block, rows[-1] // self._block + 1)

@@ -183,7 +183,7 @@ class PromptStep:
             return torch.from_numpy(values)[None]
 
         noise = layered_noise(draw, box.row, box.column, box.height, box.width).to(self._device)
-        log2_gsd = torch.from_numpy(_row_log2_gsd(window.zoom, box))[None].to(self._device)
+        log2_gsd = torch.from_numpy(row_log2_gsd(window.zoom, box))[None].to(self._device)
 
         def told(text: npt.NDArray[np.float32]) -> torch.Tensor:
             coefficients: torch.Tensor = self._net(
@@ -200,7 +200,7 @@ class PromptStep:
         return np.asarray(((image + 1.0) * 127.5).round().clamp(0, 255).byte().permute(1, 2, 0))
 
 
-def _row_log2_gsd(zoom: int, box: Box) -> npt.NDArray[np.float32]:
+def row_log2_gsd(zoom: int, box: Box) -> npt.NDArray[np.float32]:
     """log2 of the metres of a pixel of `zoom`, for each row of a box of blocks."""
     gsd = ground_sampling_distance(zoom, 0.0) * np.cos(np.radians(row_latitudes(box.zoom, box.row, box.height)))
     return np.log2(gsd).astype(np.float32)
