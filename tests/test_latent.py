@@ -583,10 +583,12 @@ def test_rows_beyond_the_world_repeat_its_edge(model: LatentModel) -> None:
 
 def test_seed_prompt_and_phases_change_pixels_and_ids(model: LatentModel, whole: Pixels) -> None:
     box = Box(ZOOM, WHOLE.row, WHOLE.column, 8, 8)
-    roots = [quick_root(model, seed=1), quick_root(model, "sea"), quick_root(model, cuts=())]
-    for root in roots:
-        assert difference(root.pixels(box), crop(whole, box)) > 0
-    assert len({quick_root(model).id, *(root.id for root in roots)}) == 4
+    changed: tuple[dict[str, Any], ...] = ({}, {"seed": 1}, {"prompt": "sea"})
+    uncut = [quick_root(model, cuts=(), **options) for options in changed]
+    shown = [root.pixels(box) for root in uncut]
+    for pixels in (crop(whole, box), *shown[1:]):
+        assert difference(pixels, shown[0]) > 0
+    assert len({quick_root(model).id, *(root.id for root in uncut)}) == 4
 
 
 def test_the_cost_is_what_runs_and_progress_ends_at_its_total(
