@@ -38,6 +38,8 @@ COARSEST_ENTRY = 6
 """The coarsest zoom at which an edit of the Earth or a planet enters."""
 
 _MASK_BYTES = 64 << 20
+_ENTRY_BYTES = 4096
+"""What a kept mask costs besides its pixels, its polygon above all: a run over many small edits keeps few of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +190,7 @@ class _Masks:
 
     def __init__(self, capacity: int) -> None:
         self._lock = threading.Lock()
-        self._recent: LRUCache[Any, tuple[Box, PackedMask]] = LRUCache(capacity, getsizeof=lambda mask: mask[1].nbytes)
+        self._recent: LRUCache[Any, tuple[Box, PackedMask]] = LRUCache(capacity, getsizeof=_size)
 
     def get(self, polygon: tuple[tuple[float, float], ...], coarsest: int) -> tuple[Box, PackedMask]:
         key = (polygon, coarsest)
@@ -199,9 +201,13 @@ class _Masks:
             # A world may have 256 of them, of 16 MB each.
             mask = box, PackedMask(weights)
             with self._lock:
-                if mask[1].nbytes <= self._recent.maxsize:
+                if _size(mask) <= self._recent.maxsize:
                     self._recent[key] = mask
         return mask
+
+
+def _size(mask: tuple[Box, PackedMask]) -> int:
+    return mask[1].nbytes + _ENTRY_BYTES
 
 
 _masks = _Masks(_MASK_BYTES)
