@@ -26,8 +26,10 @@ class PaintingEngine:
 
     weights_id = "paint"
     fingerprint = "paint-1"
+    closed = False
 
     def pixels(self, world: World, box: Box, *, cancelled: object = None) -> Pixels:
+        assert not self.closed, "the engine is closed"
         rows = np.arange(box.row, box.row + box.height)[:, None]
         columns = np.arange(box.column, box.column + box.width)[None, :]
         shift = zlib.crc32(f"{world.root}{world.seed}{world.prompt}".encode())
@@ -75,7 +77,11 @@ class PaintingOpener:
     def open(self) -> Iterator[PaintingMaker]:
         if self.kills is not None:
             self._arm()
-        yield PaintingMaker(delay=self.delay)
+        maker = PaintingMaker(delay=self.delay)
+        try:
+            yield maker
+        finally:
+            maker.engine.closed = True
 
     def _arm(self) -> None:
         """Have this process killed soon, as long as there are licences."""

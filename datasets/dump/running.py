@@ -237,6 +237,8 @@ def _serial(
 class _Worker:
     """What a worker process keeps."""
 
+    open: ExitStack
+    """Held, because what is in it is closed when nobody holds it."""
     maker: Maker
     folder: DumpFolder
     retries: int
@@ -246,8 +248,8 @@ def _begin(folder: DumpFolder, opener: Opener, retries: int) -> None:
     """Open the engine of a new process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    stack = ExitStack()
-    _Worker.maker = stack.enter_context(opener.open())
+    _Worker.open = ExitStack()
+    _Worker.maker = _Worker.open.enter_context(opener.open())
     _Worker.folder, _Worker.retries = folder, retries
 
 
