@@ -313,8 +313,7 @@ def published_start(net: RSCaMa) -> None:
         if parameter.dim() > 1:
             nn.init.xavier_uniform_(parameter)
         elif name.endswith("dt_proj.bias"):
-            bound = net.config.width // 16
-            nn.init.uniform_(parameter, -(max(1, bound) ** -0.5), max(1, bound) ** -0.5)
+            nn.init.zeros_(parameter)
 
 
 # --- Weights ---

@@ -432,6 +432,7 @@ def test_the_published_start_has_no_sorted_decays() -> None:
     assert torch.allclose(first_layer(net.head).before.forwards.A_log.exp()[0], torch.arange(1.0, 5))
     published_start(net)
     assert first_layer(net.head).before.forwards.A_log.abs().max() < 0.5
+    assert not first_layer(net.head).before.forwards.dt_proj.bias.any()
 
 
 @pytest.mark.parametrize("decoder", KINDS)
