@@ -509,6 +509,32 @@ def balanced(*losses: torch.Tensor) -> torch.Tensor:
     return torch.stack([loss / loss.detach().clamp(min=1e-12) for loss in losses]).sum()
 
 
+def losses(
+    net: MCI,
+    stage: Stage,
+    pair: torch.Tensor,
+    kinds: torch.Tensor,
+    words: torch.Tensor,
+    known: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """The cross entropies of a stage: "mask", "caption", or both.
+
+    Args:
+        net: see `begin_stage`.
+        stage: which.
+        pair: (b, t=2, 3, h, w) in [-1, 1].
+        kinds: (b, h, w), 0 for nothing, else 1 + object.
+        words: long (b, n), START to END, then NULL.
+        known: bool (b, h, w), where `kinds` is known; None means everywhere.
+    """
+    if stage == "detection":
+        return {"mask": mask_loss(net.detect(pair), kinds, known)}
+    if stage == "caption":
+        return {"caption": caption_loss(net.captioning.decoder(net.see(pair), words[:, :-1]), words)}
+    mask, said = net(pair, words[:, :-1])
+    return {"mask": mask_loss(mask, kinds, known), "caption": caption_loss(said, words)}
+
+
 def loss(
     net: MCI,
     stage: Stage,
@@ -517,22 +543,14 @@ def loss(
     words: torch.Tensor,
     known: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The loss of a stage.
+    """The loss of a stage, arguments as for `losses`: of two cross entropies, balanced."""
+    return combined(losses(net, stage, pair, kinds, words, known))
 
-    Args:
-        net: see `begin_stage`.
-        stage: "both" balances the two cross entropies.
-        pair: (b, t=2, 3, h, w) in [-1, 1].
-        kinds: (b, h, w), 0 for nothing, else 1 + object.
-        words: long (b, n), START to END, then NULL.
-        known: bool (b, h, w), where `kinds` is known; None means everywhere.
-    """
-    if stage == "detection":
-        return mask_loss(net.detect(pair), kinds, known)
-    if stage == "caption":
-        return caption_loss(net.captioning.decoder(net.see(pair), words[:, :-1]), words)
-    mask, said = net(pair, words[:, :-1])
-    return balanced(mask_loss(mask, kinds, known), caption_loss(said, words))
+
+def combined(parts: dict[str, torch.Tensor]) -> torch.Tensor:
+    """One loss as it is; more of them balanced."""
+    values = list(parts.values())
+    return values[0] if len(values) == 1 else balanced(*values)
 
 
 # --- Weights ---

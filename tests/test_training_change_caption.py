@@ -29,7 +29,7 @@ from training.change_caption import (
     Net,
     Settings,
     changed_objects,
-    loss_of,
+    losses_of,
     main,
     measure,
     train,
@@ -120,7 +120,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(model: str, tmp_path: Path)
         assert all(torch.equal(whole[key][name], parts[key][name]) for name in whole[key]), key
     lines = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [4, 8]
-    assert {"loss", "bleu4", "cider_d", "rouge_l", "change_told"} <= lines[-1].keys()
+    assert {"caption", "bleu4", "cider_d", "rouge_l", "change_told"} <= lines[-1].keys()
     opened = perception.load(model, tmp_path / "whole" / "weights")
     assert isinstance(opened, perception.ChangeCaptioner)
     sample = samples(1)[0]
@@ -143,7 +143,7 @@ def test_the_loss_falls() -> None:
     losses = []
     for step in range(25):
         optimiser.zero_grad()
-        loss = loss_of(net, "both", drawn, generator(0, step))
+        loss = losses_of(net, "both", drawn, generator(0, step))["caption"]
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))

@@ -144,16 +144,18 @@ def decoder_of(net: Net) -> CaptionDecoder:
     return net.decoder if isinstance(net, rscama.RSCaMa) else net.captioning.decoder
 
 
-def loss_of(net: Net, stage: mci.Stage, drawn: Sequence[Described], random: np.random.Generator) -> torch.Tensor:
-    """The loss of a step; of each pair's sentences one is learnt."""
+def losses_of(
+    net: Net, stage: mci.Stage, drawn: Sequence[Described], random: np.random.Generator
+) -> dict[str, torch.Tensor]:
+    """The losses of a step; of each pair's sentences one is learnt."""
     batch = batch_of([one.sample for one in drawn])
     vocabulary = Vocabulary(net.config.words)
     chosen = [one.captions[int(random.integers(len(one.captions)))] for one in drawn]
     sentences = padded([vocabulary.encode(text, net.config.longest) for text in chosen])
     if isinstance(net, rscama.RSCaMa):
-        return rscama.loss(net, batch.images, sentences)
+        return {"caption": rscama.loss(net, batch.images, sentences)}
     kinds = torch.from_numpy(np.stack([changed_objects(one.sample, net.config.objects) for one in drawn]))
-    return mci.loss(net, stage, batch.images, kinds, sentences, batch.known)
+    return mci.losses(net, stage, batch.images, kinds, sentences, batch.known)
 
 
 @torch.no_grad()
@@ -217,11 +219,12 @@ def train(
     while not run.finished:
         # Dropout's chance is the step's, so that a run that was stopped goes on as it would have.
         torch.manual_seed(settings.seed * 1_000_003 + run.step)
-        loss = loss_of(net, stage, sampler.draw(run.step, settings.batch), generator(settings.seed, run.step, 7))
-        loss.backward()
+        drawn = sampler.draw(run.step, settings.batch)
+        losses = losses_of(net, stage, drawn, generator(settings.seed, run.step, 7))
+        mci.combined(losses).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         run.learn("net")
-        run.note(loss=loss)
+        run.note(**losses)
         run.advance(settings.batch)
         update_ema(average, net, settings.batch, run.images, settings.half_life)
         for kept, current in zip(average.buffers(), net.buffers(), strict=True):
