@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -95,6 +95,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Processes that answer requests.")] = 1,
     *,
+    log_format: Annotated[Literal["text", "json"] | None, typer.Option(help="Of the log's lines; text.")] = None,
     using: EngineOptions,
     band_weights: BandWeights = None,
 ) -> None:
@@ -110,6 +111,7 @@ def serve(
         "prompt_weights": using.prompt_weights,
         "band_weights": band_weights,
         "threads": using.threads,
+        "log_format": log_format,
     }
     # What was not said here may still come from the environment: see the service's settings.
     try:

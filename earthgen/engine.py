@@ -316,6 +316,11 @@ class Engine:
         """Hits, computations and faults of the cache since the engine was opened."""
         return self._store.counts
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of finished windows that are kept in memory."""
+        return self._store.cached_bytes
+
     def _plan(self, world: World) -> Plan:
         return Plan(world.at(), self._kit, lambda: self._root(world)[0])
 

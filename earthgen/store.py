@@ -87,6 +87,11 @@ class PixelStore:
         if folder is not None:
             self._open_folder(folder)
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes that the memory layer holds now."""
+        return int(self._memory.currsize)
+
     def get(self, key: str) -> Pixels | None:
         """The entry under a key, or None."""
         with self._lock:

@@ -49,6 +49,11 @@ class FakeEngine:
         self._finished: set[tuple[str, Box]] = set()
         self._running: list[Box] = []
 
+    @property
+    def cached_bytes(self) -> int:
+        with self._lock:
+            return sum(3 * box.width * box.height for _, box in self._finished)
+
     def forget(self) -> None:
         """Start anew: nothing made, nothing counted."""
         with self._lock:

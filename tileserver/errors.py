@@ -105,9 +105,10 @@ async def _file_error(request: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    # Answered outside every layer of ours, so it says itself that it must not be stored.
+    # Answered outside every layer of ours, so it brings their headers itself.
     detail = f"internal error ({type(error).__name__}); the server's log has more"
-    return JSONResponse({"detail": detail}, 500, {"Cache-Control": "no-store"})
+    headers = {"Cache-Control": "no-store", "X-Request-ID": getattr(request.state, "request_id", "")}
+    return JSONResponse({"detail": detail}, 500, headers)
 
 
 def not_found(error: AddressError) -> HTTPException:

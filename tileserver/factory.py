@@ -227,7 +227,7 @@ class WorldFactory(TilerFactory):
             source = box if view is None else view.source_box(box)
             made = await service.tile(request, etag, world, source, make)
             headers["X-Cache"] = made.cache
-            headers["Server-Timing"] = f"tile;dur={made.seconds * 1000:.1f}"
+            headers["Server-Timing"] = made.timing
             return Response(made.content, media_type=MEDIA_TYPES[format], headers=headers)
 
     def tilejson(self) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tileserver.logs import accepted_id, request_id
+from tileserver.metrics import route_of
+from tileserver.service import Service
+
+_access_logger = logging.getLogger("tileserver.access")
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
@@ -86,8 +93,66 @@ class HeadAsGet:
         await self._app({**scope, "method": "GET"}, receive, send_headers)
 
 
+class Observed:
+    """Counts every answer in the service's metrics and, if wanted, writes a line about it.
+
+    Args:
+        app: what is observed.
+        access_log: whether to write lines.
+    """
+
+    def __init__(self, app: ASGIApp, access_log: bool) -> None:
+        self._app = app
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Watch the answer go by."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        # What has ended without an answer has failed: the layer outside of all others answers for it.
+        status, cache = 500, ""
+
+        async def send_watched(message: Message) -> None:
+            nonlocal status, cache
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                cache = Headers(raw=message["headers"]).get("x-cache", "")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_watched)
+        finally:
+            seconds = time.perf_counter() - start
+            service = getattr(scope["app"].state, "service", None)
+            if isinstance(service, Service):
+                service.metrics.answered(scope, status, cache, seconds)
+                service.metrics.refresh(service)
+            if self._access_log:
+                _log(scope, status, cache, seconds)
+
+
+def _log(scope: Scope, status: int, cache: str, seconds: float) -> None:
+    """One line; without the query, which may hold a person's prompt."""
+    # As it came, percent signs and all: the decoded path could hold a new line.
+    path = scope.get("raw_path", b"").split(b"?")[0].decode("ascii", "backslashreplace")
+    fields = {
+        "method": scope["method"],
+        "path": path,
+        "route": route_of(scope),
+        "status": status,
+        "seconds": round(seconds, 6),
+        "cache": cache or None,
+        "client": (scope.get("client") or [None])[0],
+    }
+    _access_logger.info(
+        "%s %s %d %.1f ms %s", scope["method"], path, status, seconds * 1000, cache or "-", extra={"fields": fields}
+    )
+
+
 class AnswerHeaders:
-    """Headers of every answer: what browsers may do with it, how long it took, and that errors are never stored.
+    """Headers of every answer: its id, what browsers may do with it, its time, and that errors are never stored.
 
     A route dependency may leave more headers for a successful answer in `request.state.headers`.
     """
@@ -101,12 +166,18 @@ class AnswerHeaders:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        # Shared with every layer inside, also with those that are handed a copy of the scope.
+        state = scope.setdefault("state", {})
+        state["request_id"] = own_id = accepted_id(Headers(scope=scope).get("x-request-id", ""))
+        # Not taken back: what the server logs about a request that failed comes after this layer.
+        request_id.set(own_id)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in scope.get("state", {}).get("headers", {}).items() if message["status"] < 400 else ():
+                for name, value in state.get("headers", {}).items() if message["status"] < 400 else ():
                     headers.setdefault(name, value)
+                headers["X-Request-ID"] = own_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
                 headers.setdefault("X-Earthgen", "synthetic")

@@ -97,6 +97,11 @@ class WorldEngine(Protocol):
         """Changes when the pixels of an address could."""
         ...
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of finished windows in memory."""
+        ...
+
     def tile(
         self, world: World, z: int, x: int, y: int, *, size: int = 256, cancelled: Cancelled | None = None
     ) -> npt.NDArray[np.uint8]:

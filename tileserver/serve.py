@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from uvicorn.supervisors import Multiprocess
 
 from earthgen.errors import EarthgenError
 from tileserver.app import create_app
+from tileserver.logs import log_config
+from tileserver.metrics import FOLDER_VARIABLE
 from tileserver.service import EngineFactory, open_engine
 from tileserver.settings import Settings
 
@@ -50,6 +53,7 @@ def serve(
     Raises:
         AddressInUseError: somebody else listens there, or the address is not this machine's.
         WeightsError: the weights cannot be loaded.
+        StoreError: the shared store cannot be reached.
         ValueError: workers below 1, or a port that does not exist.
     """
     if workers < 1:
@@ -70,14 +74,19 @@ def serve(
         # Workers are fresh processes and read their settings from the environment, as any server does.
         os.environ.update(environment(settings, workers))
         config = uvicorn.Config("tileserver.app:create_app", factory=True, workers=workers, **_options(settings))
-        Multiprocess(config, sockets=[listener]).run()
+        with tempfile.TemporaryDirectory(prefix="earthgen-metrics-") as folder:
+            # Read when a worker imports the library, which is after it was started.
+            os.environ[FOLDER_VARIABLE] = folder
+            Multiprocess(config, sockets=[listener]).run()
 
 
 def _options(settings: Settings) -> dict[str, Any]:
     return {
         "timeout_graceful_shutdown": GRACE_S,
         "server_header": False,
-        "access_log": settings.access_log,
+        # A line of our own carries the request's id: see tileserver.middleware.Observed.
+        "access_log": False,
+        "log_config": log_config(settings.log_format),
     }
 
 

@@ -14,10 +14,12 @@ from cachetools import LRUCache
 from starlette.requests import Request
 
 from earthgen.bands import BANDS_VERSION, BandView, bands_digest
+from earthgen.errors import RegistryError
 from earthgen.pyramid import Box
 from earthgen.registry import WorldRegistry
 from earthgen.world import World
 from tileserver.admission import Cancelled, Slots, TileQueue
+from tileserver.metrics import Metrics
 from tileserver.reader import WorldEngine
 from tileserver.rendering import ENCODERS
 from tileserver.settings import Settings
@@ -27,6 +29,8 @@ EngineFactory = Callable[[Settings], WorldEngine]
 
 _VERSION_CHARACTERS = 12
 _LONGEST_RETRY_S = 60
+STUCK_S = 300
+"""Seconds in which the same windows are at work and none is finished, after which the engine counts as stuck."""
 
 
 def open_engine(settings: Settings) -> WorldEngine:
@@ -53,11 +57,21 @@ class MadeTile:
         cache: "HIT" if nothing had to be generated, "MISS" if something had, "DEDUP" if another request was
             already having it made.
         seconds: from the request's arrival to the encoded bytes.
+        queued: how much of it the tile waited for its turn; None if this request did not have it made.
     """
 
     content: bytes
     cache: str
     seconds: float
+    queued: float | None = None
+
+    @property
+    def timing(self) -> str:
+        """The Server-Timing header, in milliseconds."""
+        parts = [("tile", self.seconds)]
+        if self.queued is not None:
+            parts += [("queue", self.queued), ("make", self.seconds - self.queued)]
+        return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in parts)
 
 
 class Service:
@@ -71,6 +85,9 @@ class Service:
     def __init__(self, settings: Settings, engine: WorldEngine) -> None:
         self.settings = settings
         self.engine = engine
+        self.metrics = Metrics()
+        self.started = time.monotonic()
+        self._last_seen: tuple[object, float] = (None, self.started)
         self.registry = WorldRegistry(settings.cache, limit=settings.max_worlds)
         bands = f"{BANDS_VERSION} {bands_digest(settings.band_weights)}"
         self.version = _digest(engine.fingerprint, ENCODERS, bands)[:_VERSION_CHARACTERS]
@@ -93,6 +110,35 @@ class Service:
     def waiting(self) -> int:
         """Tiles that wait to be generated."""
         return self._cold.waiting
+
+    @property
+    def encoded_bytes(self) -> int:
+        """Bytes of encoded tiles in memory."""
+        return int(self._encoded.currsize)
+
+    def queues(self) -> dict[str, int]:
+        """How many requests of each kind wait for their turn."""
+        return {
+            "tiles": self.waiting,
+            "areas": self.slots.waiting,
+            "searches": self.searches.waiting,
+            "detections": self.detections.waiting,
+        }
+
+    def trouble(self) -> str:
+        """Why no requests should be sent here, in a few words; "" if there is no reason."""
+        try:
+            self.registry.names()
+        except RegistryError:
+            return "the registered worlds cannot be read"
+        now = self.engine.activity()
+        seen = (now.done, tuple(now.running))
+        before, since = self._last_seen
+        if seen != before or not now.running:
+            self._last_seen = (seen, time.monotonic())
+            return ""
+        seconds = time.monotonic() - since
+        return f"the same windows have been at work for {seconds:.0f} s" if seconds > STUCK_S else ""
 
     def band(self, name: str) -> BandView:
         """A band of the engine's worlds.
@@ -130,8 +176,11 @@ class Service:
             RequestCancelledError: the client went away.
         """
         start = time.perf_counter()
+        queued: float | None = None
 
         def make_and_keep(cancelled: Cancelled) -> bytes:
+            nonlocal queued
+            queued = time.perf_counter() - start
             content = make(cancelled)
             self._keep(key, content)
             return content
@@ -148,7 +197,7 @@ class Service:
         if not content:
             content, shared = await self._cold.run(request, key, make_and_keep)
             cache = "DEDUP" if shared else "MISS"
-        return MadeTile(content, cache, time.perf_counter() - start)
+        return MadeTile(content, cache, time.perf_counter() - start, queued if cache == "MISS" else None)
 
     def close(self) -> None:
         """Finish what runs, drop what waits and close the engine."""
