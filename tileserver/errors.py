@@ -32,6 +32,7 @@ from earthgen.errors import (
     WorldError,
 )
 from perception.errors import UnknownModelError
+from tileserver.middleware import add_security_headers
 
 CLIENT_GONE = 499
 """What the log says when the client closed the connection first; nobody receives it."""
@@ -108,7 +109,9 @@ async def _unforeseen(request: Request, error: Exception) -> Response:
     # Answered outside every layer of ours, so it brings their headers itself.
     detail = f"internal error ({type(error).__name__}); the server's log has more"
     headers = {"Cache-Control": "no-store", "X-Request-ID": getattr(request.state, "request_id", "")}
-    return JSONResponse({"detail": detail}, 500, headers)
+    answer = JSONResponse({"detail": detail}, 500, headers)
+    add_security_headers(answer.headers)
+    return answer
 
 
 def not_found(error: AddressError) -> HTTPException:

@@ -30,6 +30,24 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 
+NO_DOCUMENT_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""Of what is no page and no script: should a browser ever show it as one, it can do nothing."""
+
+_FIXED_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    # For browsers that do not know frame-ancestors.
+    "X-Frame-Options": "DENY",
+}
+
+
+def add_security_headers(headers: MutableHeaders) -> None:
+    """Say what browsers may do with an answer; a policy that is there already stays."""
+    headers.update(_FIXED_HEADERS)
+    # A script's own policy is what governs the worker that is started from it.
+    in_the_map = headers.get("content-type", "").startswith(("text/html", "text/javascript"))
+    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY if in_the_map else NO_DOCUMENT_POLICY)
+
 
 class BodyLimit:
     """Answers 413 to a request body of more than `limit` bytes, before it is parsed or kept.
@@ -178,12 +196,9 @@ class AnswerHeaders:
                 for name, value in state.get("headers", {}).items() if message["status"] < 400 else ():
                     headers.setdefault(name, value)
                 headers["X-Request-ID"] = own_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"
+                add_security_headers(headers)
                 headers.setdefault("X-Earthgen", "synthetic")
                 headers.append("Server-Timing", f"total;dur={(time.perf_counter() - start) * 1000:.2f}")
-                if headers.get("content-type", "").startswith("text/html"):
-                    headers.setdefault("Content-Security-Policy", CONTENT_SECURITY_POLICY)
                 if message["status"] >= 400:
                     headers["Cache-Control"] = "no-store"
                 headers.setdefault("Cache-Control", "no-cache")

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tileserver.logs import LogFormat
+
+MIN_KEY_CHARACTERS = 16
+# A key that is refused must not be shown, so the sentence is made without it: see `hide_input_in_errors` below.
+ApiKey = Annotated[str, StringConstraints(min_length=MIN_KEY_CHARACTERS, max_length=256, pattern=r"^[!-~]+$")]
 
 
 class Settings(BaseSettings):
     """Settings of one server; each may come from the environment as EARTHGEN_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix="EARTHGEN_", env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EARTHGEN_", env_ignore_empty=True, frozen=True, hide_input_in_errors=True
+    )
 
     weights: str | None = Field(
         default=None, description="Folder of weights, or hf:OWNER/NAME; the ones that come with the package if absent."
@@ -72,6 +79,10 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of one request body.")
     max_worlds: int = Field(default=10_000, ge=0, description="Worlds that may be registered.")
+    read_only: bool = Field(default=False, description="Register no worlds: POST /worlds gets 403.")
+    api_keys: tuple[ApiKey, ...] = Field(
+        default=(), repr=False, description="Keys, one of which POST /worlds must bring; none are needed if empty."
+    )
 
     access_log: bool = Field(default=False, description="Write a line for every request.")
     log_format: LogFormat = Field(default="text", description="Of the log's lines: text, or json.")

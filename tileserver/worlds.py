@@ -14,6 +14,7 @@ from earthgen.layout import world_from_layout
 from earthgen.pyramid import MAX_ZOOM
 from earthgen.world import World
 from tileserver.dependencies import WORLD_QUERY, named_world, service_of, world_of
+from tileserver.guard import may_write
 
 _logger = logging.getLogger(__name__)
 router = APIRouter(tags=["worlds"])
@@ -82,7 +83,7 @@ def list_worlds(
     return {"worlds": worlds, "total": len(names)}
 
 
-@router.post("/worlds", status_code=201)
+@router.post("/worlds", status_code=201, dependencies=[Depends(may_write)])
 def register_world(
     request: Request,
     response: Response,
