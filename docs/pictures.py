@@ -104,7 +104,7 @@ class Camera:
         )
         try:
             page = context.new_page()
-            page.goto(f"{self._base}/{'?ui=0' if bare else ''}{link}")
+            page.goto(f"{self._base}/{'?ui=0' if bare else ''}{link}", timeout=1000 * self._timeout_s)
             self._wait(page, name)
             image = page.screenshot(clip={"x": 0, "y": 0, "width": width, "height": height})
         finally:
@@ -123,7 +123,7 @@ class Camera:
         if not path.exists():
             page = self._browser.new_page()
             try:
-                page.goto(f"{self._base}/?ui=0{link(world, None)}")
+                page.goto(f"{self._base}/?ui=0{link(world, None)}", timeout=1000 * self._timeout_s)
                 self._wait(page, kind)
                 place = page.evaluate(_FIND, [world.name, str(world.seed), kind, number])
             finally:
