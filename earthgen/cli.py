@@ -112,6 +112,7 @@ def serve(
         "band_weights": band_weights,
         "threads": using.threads,
         "log_format": log_format,
+        "store": using.store,
     }
     # What was not said here may still come from the environment: see the service's settings.
     try:

@@ -104,7 +104,15 @@ BandWeights = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, envvar="EARTHGEN_THREADS", help="CPU threads of the network.")
 ]
-
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        envvar="EARTHGEN_STORE",
+        help="Where machines share finished windows: file:///folder or s3://bucket/prefix.  [default: nowhere]",
+    ),
+]
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -234,6 +242,7 @@ class EngineOptions(CacheOptions):
     weights: WeightsSource = None
     prompt_weights: PromptWeights = None
     threads: Threads = None
+    store: StoreUrl = None
 
     @contextmanager
     def open(self) -> Iterator[Engine]:
@@ -242,7 +251,12 @@ class EngineOptions(CacheOptions):
 
         backend = os.environ.get("EARTHGEN_BACKEND") or "torch"
         with Engine.open(
-            self.weights, self.folder, threads=self.threads, prompt_weights=self.prompt_weights, backend=backend
+            self.weights,
+            self.folder,
+            threads=self.threads,
+            prompt_weights=self.prompt_weights,
+            backend=backend,
+            store=self.store,
         ) as engine:
             yield engine
 

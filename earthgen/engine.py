@@ -51,6 +51,7 @@ from earthgen.pyramid import (
     zoom_for_gsd,
 )
 from earthgen.roots import open_root
+from earthgen.shared_store import SharedStore
 from earthgen.store import PixelStore, StoreCounts
 from earthgen.weights import load_weights
 from earthgen.world import World
@@ -147,6 +148,7 @@ class Engine:
         device: str | None = None,
         prompt_weights: str | Path | None = None,
         backend: str = "torch",
+        store: str | None = None,
     ) -> Self:
         """Load weights and open a cache.
 
@@ -164,14 +166,18 @@ class Engine:
                 Stable Diffusion 2's layout is allowed too.
             backend: what runs the cascade's layers: "torch", or "openvino" (CPU only, an extra of the package).
                 Its pixels differ from torch's by a grey level here and there and are cached apart.
+            store: where machines share finished windows, behind the cache: `file:///folder` or `s3://bucket/prefix`;
+                see `earthgen.shared_store`.
 
         Raises:
             WeightsError: the weights cannot be loaded.
             BackendError: no such backend here.
+            StoreError: the store's address makes no sense, or nobody answers there.
         """
         torch.set_num_threads(1)
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         runner = check_backend(backend, chosen)
+        shared = SharedStore(store) if store else None
         loaded = load_weights(weights)
         threads = threads or len(os.sched_getaffinity(0))
         kind = torch.cuda.get_device_name() if chosen.type == "cuda" else torch.backends.cpu.get_cpu_capability()
@@ -180,10 +186,10 @@ class Engine:
         prompts, why_not = _prompt_root(prompt_weights, chosen.type)
         hears_text = loaded.net.config["text_width"] > 0
         kit = Kit(fingerprint, CascadeStep(loaded.net, chosen, runner, threads), hears_text, prompts, why_not)
-        store = PixelStore(Path(cache) if cache is not None else None, memory_bytes, disk_bytes)
+        pixels = PixelStore(Path(cache) if cache is not None else None, memory_bytes, disk_bytes, shared)
         # The kit's own names the bytes of worlds without text, whose cache other prompt weights leave valid.
         whole = _digest(f"{fingerprint}|{prompts.weights_id}") if prompts else fingerprint
-        return cls(kit, loaded.id, store, threads, whole)
+        return cls(kit, loaded.id, pixels, threads, whole)
 
     def __enter__(self) -> Self:
         return self
@@ -194,9 +200,10 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Drop queued work, wait for the windows that are running, and end the threads."""
+        """Drop queued work, wait for the windows that are running and for the shared store, and end the threads."""
         self._closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._store.close()
 
     def tile(
         self, world: World, z: int, x: int, y: int, *, size: int = TILE_SIZE, cancelled: Cancelled | None = None
@@ -296,7 +303,7 @@ class Engine:
         return pixels
 
     def is_ready(self, world: World, box: Box) -> bool:
-        """Whether `pixels` would have nothing to generate."""
+        """Whether `pixels` would have nothing to generate or to fetch from the shared store."""
         _check(world, box)
         plan = self._plan(world)
         if world.root != "prompt" and box.zoom <= ROOT_ZOOM:
@@ -356,17 +363,24 @@ class Engine:
         missing: dict[Part, tuple[Part, ...]] = {}
         waiting = list(wanted)
         while waiting:
-            part = waiting.pop()
-            if part in have or part in missing:
-                continue
-            pixels = plan.ready(part)
-            if pixels is None:
-                pixels = self._store.get(plan.key(part))
-            if pixels is None:
-                missing[part] = plan.inputs(part)
-                waiting.extend(missing[part])
-            else:
-                have[part] = pixels
+            # A level at a time: a shared store is asked for all of its parts at once.
+            keys: dict[Part, str] = {}
+            for part in waiting:
+                if part in have or part in missing:
+                    continue
+                pixels = plan.ready(part)
+                if pixels is None:
+                    keys[part] = plan.key(part)
+                else:
+                    have[part] = pixels
+            found = self._store.get_many(list(keys.values()))
+            waiting = []
+            for part, key in keys.items():
+                if key in found:
+                    have[part] = found[key]
+                else:
+                    missing[part] = plan.inputs(part)
+                    waiting.extend(missing[part])
         if missing:
             self._make(plan, missing, have, cancelled)
         return have

@@ -9,6 +9,7 @@
     ├── RegistryError                       registered worlds cannot be read, written, or are too many
     ├── ExportError                         a file cannot be written, or another process is writing it
     ├── WeightsError                        weights missing, damaged or of another layout
+    ├── StoreError                          a shared store whose address is wrong or that cannot be reached
     ├── BackendError                        a backend that does not exist, is not installed or does not fit
     ├── OverloadedError                     too much work queued: try again later
     └── RequestCancelledError               the caller went away before its work began
@@ -51,6 +52,10 @@ class ExportError(EarthgenError):
 
 class WeightsError(EarthgenError):
     """Weights that are missing, truncated, corrupt or of another layout."""
+
+
+class StoreError(EarthgenError):
+    """A shared store whose address makes no sense, or that cannot be reached when it is opened."""
 
 
 class BackendError(EarthgenError):

@@ -1,4 +1,4 @@
-"""Finished pixels: memory over an object store, each entry computed once at a time.
+"""Finished pixels: memory over a folder, over what machines share; each entry computed once at a time.
 
 An entry is a uint8 array under a key that names its content, so an entry can be thrown away, moved or
 made twice and is still the same bytes. On disk an entry carries its shape and a checksum: what a crash
@@ -10,24 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import obstore
 from cachetools import LRUCache
 from filelock import FileLock, Timeout
 from obstore.store import LocalStore
 
-Pixels = npt.NDArray[np.uint8]
+from earthgen.entries import Pixels, decode_entry, encode_entry
+from earthgen.shared_store import SharedCounts, SharedStore
 
-_MAGIC = b"EGW1"
-_HEADER = struct.Struct("<4s16s3I")
 _LOCK_STRIPES = 1024
 _SCAN_SHARE = 0.05
 """Share of the disk bound that a process writes between two looks at the whole folder."""
@@ -47,24 +43,7 @@ class StoreCounts:
     damaged: int = 0
     write_errors: int = 0
     evicted: int = 0
-
-
-def encode_entry(pixels: Pixels) -> bytes:
-    """Bytes of an entry: magic, checksum of the rest, shape, pixels."""
-    payload = struct.pack("<3I", *pixels.shape) + pixels.tobytes()
-    return _MAGIC + hashlib.blake2b(payload, digest_size=16).digest() + payload
-
-
-def decode_entry(data: bytes) -> Pixels | None:
-    """The array of an entry, or None if a single byte of it is wrong."""
-    if len(data) < _HEADER.size:
-        return None
-    magic, checksum, height, width, channels = _HEADER.unpack_from(data)
-    payload = memoryview(data)[20:]
-    if magic != _MAGIC or hashlib.blake2b(payload, digest_size=16).digest() != checksum:
-        return None
-    pixels = np.frombuffer(payload, dtype=np.uint8, offset=12)
-    return pixels.reshape(height, width, channels) if pixels.size == height * width * channels else None
+    shared: SharedCounts = field(default_factory=SharedCounts)
 
 
 class PixelStore:
@@ -74,10 +53,15 @@ class PixelStore:
         folder: where entries outlive the process, shared by any number of processes; None keeps all in memory.
         memory_bytes: bound of the memory layer.
         disk_bytes: bound of the folder; the oldest entries go first.
+        shared: where machines share entries, closed with the store; asked for what is not here, given what is
+            computed here.
     """
 
-    def __init__(self, folder: Path | None, memory_bytes: int, disk_bytes: int) -> None:
-        self.counts = StoreCounts()
+    def __init__(
+        self, folder: Path | None, memory_bytes: int, disk_bytes: int, shared: SharedStore | None = None
+    ) -> None:
+        self.counts = StoreCounts() if shared is None else StoreCounts(shared=shared.counts)
+        self._shared = shared
         self._memory: LRUCache[str, Pixels] = LRUCache(memory_bytes, getsizeof=lambda pixels: pixels.nbytes + 256)
         self._lock = threading.Lock()
         self._disk_bytes = disk_bytes
@@ -93,7 +77,7 @@ class PixelStore:
         return int(self._memory.currsize)
 
     def get(self, key: str) -> Pixels | None:
-        """The entry under a key, or None."""
+        """The entry under a key if this machine has it; the shared store is not asked."""
         with self._lock:
             pixels = self._memory.get(key)
             if pixels is not None:
@@ -106,6 +90,23 @@ class PixelStore:
             self._remember(key, pixels)
         return pixels
 
+    def get_many(self, keys: Sequence[str]) -> dict[str, Pixels]:
+        """Those of some entries that are here or in the shared store."""
+        found: dict[str, Pixels] = {}
+        absent: list[str] = []
+        for key in dict.fromkeys(keys):
+            pixels = self.get(key)
+            if pixels is None:
+                absent.append(key)
+            else:
+                found[key] = pixels
+        if absent and self._shared is not None:
+            for key, pixels in self._shared.read_many(absent).items():
+                self._write(key, pixels)
+                self._remember(key, pixels)
+                found[key] = pixels
+        return found
+
     def get_or_compute(self, key: str, compute: Callable[[], Pixels]) -> Pixels:
         """The entry under a key; made by `compute` if it is nowhere, while other processes wait for it.
 
@@ -117,12 +118,26 @@ class PixelStore:
         with self._process_lock(key):
             pixels = self._read(key)
             if pixels is None:
-                pixels = compute()
-                pixels.flags.writeable = False
-                with self._lock:
-                    self.counts.computed += 1
+                # Another machine may have been faster since `get_many` asked.
+                pixels = self._shared.read(key) if self._shared is not None else None
+                if pixels is None:
+                    pixels = self._computed(key, compute)
                 self._write(key, pixels)
         self._remember(key, pixels)
+        return pixels
+
+    def close(self) -> None:
+        """Wait for what is on its way to the shared store."""
+        if self._shared is not None:
+            self._shared.close()
+
+    def _computed(self, key: str, compute: Callable[[], Pixels]) -> Pixels:
+        pixels = compute()
+        pixels.flags.writeable = False
+        with self._lock:
+            self.counts.computed += 1
+        if self._shared is not None:
+            self._shared.write(key, pixels)
         return pixels
 
     def _open_folder(self, folder: Path) -> None:

@@ -340,18 +340,23 @@ def test_options_reach_the_engine(opened: Opened, own_cache: Path) -> None:
     words = ["tile", "0", "0", "0", "-o", "a.png"]
     main(words)
     main([*words, "--no-cache"])
-    main([*words, "--cache", "here", "--weights", "hf:some/weights", "--threads", "3", "--prompt-weights", "sd2"])
+    chosen = ["--threads", "3", "--prompt-weights", "sd2", "--store", "s3://windows/a"]
+    main([*words, "--cache", "here", "--weights", "hf:some/weights", *chosen])
+    plain = {"threads": None, "prompt_weights": None, "backend": "torch", "store": None}
     assert opened == [
-        ((None, own_cache), {"threads": None, "prompt_weights": None, "backend": "torch"}),
-        ((None, None), {"threads": None, "prompt_weights": None, "backend": "torch"}),
-        (("hf:some/weights", Path("here")), {"threads": 3, "prompt_weights": "sd2", "backend": "torch"}),
+        ((None, own_cache), plain),
+        ((None, None), plain),
+        (
+            ("hf:some/weights", Path("here")),
+            {"threads": 3, "prompt_weights": "sd2", "backend": "torch", "store": "s3://windows/a"},
+        ),
     ]
 
 
 def test_the_environment_names_the_cache(opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EARTHGEN_CACHE", str(tmp_path / "elsewhere"))
     main(["tile", "0", "0", "0", "-o", "a.png"])
-    assert opened == [((None, tmp_path / "elsewhere"), {"threads": None, "prompt_weights": None, "backend": "torch"})]
+    assert [arguments for arguments, _ in opened] == [(None, tmp_path / "elsewhere")]
 
 
 def test_world_make_prints_id_and_canonical_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

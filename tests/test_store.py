@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from earthgen.store import PixelStore, decode_entry, encode_entry
+from earthgen.entries import decode_entry, encode_entry
+from earthgen.store import PixelStore
 
 Pixels = npt.NDArray[np.uint8]
 MEGABYTE = 1 << 20

@@ -45,6 +45,7 @@ def open_engine(settings: Settings) -> WorldEngine:
         threads=settings.threads,
         prompt_weights=settings.prompt_weights,
         backend=settings.backend,
+        store=settings.store,
     )
 
 

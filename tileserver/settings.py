@@ -39,6 +39,10 @@ class Settings(BaseSettings):
     cache: Path | None = Field(
         default=None, description="Folder of finished windows and registered worlds; memory only if absent."
     )
+    store: str | None = Field(
+        default=None,
+        description="Where servers share finished windows, behind the cache: file:///folder or s3://bucket/prefix.",
+    )
     memory_bytes: int = Field(
         default=256 << 20, ge=0, description="Bytes of finished windows kept in memory, per worker."
     )

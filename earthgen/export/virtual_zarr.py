@@ -39,6 +39,7 @@ def zarr(
     prompt_weights: str | Path | None = None,
     band_weights: Path | None = None,
     backend: str = "torch",
+    store: str | None = None,
 ) -> WorldStore:
     """A world as a read-only Zarr 3 store in which every chunk of every zoom exists and is generated on read.
 
@@ -62,6 +63,7 @@ def zarr(
         prompt_weights: see `Engine.open`.
         band_weights: folder of weights of bands that are preferred to the package's.
         backend: see `Engine.open`.
+        store: see `Engine.open`.
 
     Raises:
         ExportError: the zarr package is not installed.
@@ -69,6 +71,7 @@ def zarr(
         InvalidRequestError: a band that does not exist or has no weights.
         WeightsError: weights cannot be loaded.
         BackendError: no such backend here.
+        StoreError: see `Engine.open`.
     """
     try:
         from earthgen.export.zarr_store import WorldStore
@@ -84,7 +87,7 @@ def zarr(
     if engine is not None:
         source = _OpenEngine(engine, band_weights)
     else:
-        source = _Recipe(_text(weights), _text(cache), threads, _text(prompt_weights), band_weights, backend)
+        source = _Recipe(_text(weights), _text(cache), threads, _text(prompt_weights), band_weights, backend, store)
     views = (source.colours(), *(source.band(band.name) for band in chosen))
     weights_id = ", ".join(view.weights_id for view in views)
     fingerprint = "+".join(view.fingerprint for view in views)
@@ -125,6 +128,7 @@ class _Recipe:
     prompt_weights: str | None
     band_weights: Path | None
     backend: str
+    store: str | None
 
     def colours(self) -> Engine:
         return _opened(self)
@@ -146,5 +150,6 @@ def _opened(recipe: _Recipe) -> Engine:
                 threads=recipe.threads,
                 prompt_weights=recipe.prompt_weights,
                 backend=recipe.backend,
+                store=recipe.store,
             )
         return _engines[recipe]
