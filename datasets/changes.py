@@ -98,12 +98,13 @@ def generator(*key: int) -> np.random.Generator:
 # --- Dates ---
 
 
-def dated(sample: ChangeSample, random: np.random.Generator) -> ChangeSample:
-    """The sample as two days' pictures; what changed is left as it is."""
-    return replace(sample, before=date_effects(sample.before, random), after=date_effects(sample.after, random))
+def dated(sample: ChangeSample, random: np.random.Generator, strength: float = 1.0) -> ChangeSample:
+    """The sample as two days' pictures; what changed is left as it is. For `strength` see `date_effects`."""
+    before, after = (date_effects(pixels, random, strength) for pixels in (sample.before, sample.after))
+    return replace(sample, before=before, after=after)
 
 
-def date_effects(pixels: Bytes, random: np.random.Generator) -> Bytes:
+def date_effects(pixels: Bytes, random: np.random.Generator, strength: float = 1.0) -> Bytes:
     """What a day, a season and a sensor make of a picture.
 
     In the order of the light's way: the season's tint of what is green; the sun's strength, colour and fall-off over
@@ -113,18 +114,19 @@ def date_effects(pixels: Bytes, random: np.random.Generator) -> Bytes:
     Args:
         pixels: uint8 (h, w, 3).
         random: source of chance; the same number of draws for any picture of one size.
+        strength: of the season's tint and the sun: the factor of their spreads.
     """
     height, width, _ = pixels.shape
     rgb: npt.NDArray[Any] = pixels.astype(np.float32) / 255
     slope = _slope(height, width, random.uniform(0, 2 * np.pi))
 
     green = np.clip(4 * (rgb[..., 1] - 0.5 * (rgb[..., 0] + rgb[..., 2])) + 0.3, 0, 1)[..., None]
-    tint = np.exp(random.normal(0, (0.16, 0.08, 0.10))).astype(np.float32)
+    tint = np.exp(strength * random.normal(0, (0.16, 0.08, 0.10))).astype(np.float32)
     rgb = rgb * (1 + green * (tint - 1))
 
-    cast = np.exp(random.normal(0, 0.15) + random.normal(0, 0.05, 3)).astype(np.float32)
+    cast = np.exp(strength * (random.normal(0, 0.15) + random.normal(0, 0.05, 3))).astype(np.float32)
     rgb = rgb * cast * (1 + random.normal(0, 0.06) * slope)[..., None]
-    gamma = np.float32(np.exp(random.normal(0, 0.10)))
+    gamma = np.float32(np.exp(strength * random.normal(0, 0.10)))
     rgb = np.power(np.clip(rgb, 0, None), gamma, dtype=np.float32)
 
     veil = np.clip(0.25 * random.random() ** 2 * (1 + random.normal(0, 0.5) * slope), 0, 0.6)[..., None]
@@ -195,6 +197,7 @@ class ChangeSampler:
         seed: of all draws.
         own_dates: names of such sources.
         shares: how often each source is drawn beside the others; one that is not named counts 1.
+        strength: of the effects of dates.
     """
 
     def __init__(
@@ -204,6 +207,7 @@ class ChangeSampler:
         seed: int,
         own_dates: Sequence[str] = (),
         shares: Mapping[str, float] | None = None,
+        strength: float = 1.0,
     ) -> None:
         sources: dict[str, list[ChangeSample]] = {}
         for sample in samples:
@@ -215,6 +219,7 @@ class ChangeSampler:
         weights = np.array([(shares or {}).get(name, 1.0) for name in sources])
         self._shares = weights / weights.sum()
         self._size, self._seed, self._own_dates = size, seed, frozenset(own_dates)
+        self._strength = strength
 
     def draw(self, number: int, count: int) -> Batch:
         """Crops of draw `number`: the same for the same arguments."""
@@ -234,7 +239,7 @@ class ChangeSampler:
             left = int(np.clip(columns[at] - near[1], 0, width - size))
         sample = sample.crop(top, left, size).turned(int(random.integers(4)), bool(random.integers(2)))
         sample = sample.swapped() if random.integers(2) else sample
-        return sample if sample.source in self._own_dates else dated(sample, random)
+        return sample if sample.source in self._own_dates else dated(sample, random, self._strength)
 
 
 def batch_of(samples: Sequence[ChangeSample]) -> Batch:

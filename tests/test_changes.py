@@ -82,6 +82,17 @@ def test_neither_date_can_be_told_by_its_look() -> None:
         assert abs(first.mean() - second.mean()) < 4 * np.sqrt((first.var() + second.var()) / 300)
 
 
+def test_stronger_dates_differ_more() -> None:
+    picture = sample(32).before
+
+    def apart(strength: float) -> float:
+        drawn = (dated(sample(32), generator(9, number), strength) for number in range(40))
+        return float(np.mean([abs(one.before.mean() - one.after.mean()) for one in drawn]))
+
+    assert apart(0.0) < apart(1.0) < apart(2.0)
+    assert (date_effects(picture, generator(1)) == date_effects(picture, generator(1), 1.0)).all()
+
+
 def test_an_offset_moves_at_most_half_a_pixel() -> None:
     """The middle of a dot, averaged over draws, stays; in each it moves by less than a pixel."""
     dot = np.zeros((15, 15, 3), dtype=np.uint8)

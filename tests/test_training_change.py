@@ -100,7 +100,7 @@ def test_semantic_runs_hear_another_word_each_time(tmp_path: Path, monkeypatch: 
     )
     trained(tmp_path, 6, config, "semantic-cd")
     line = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
-    assert {"change", "semantics", "consistency"} <= line.keys()
+    assert {"change", "semantics", "consistency", "alignment"} <= line.keys()
     words = [change.draw_words(vectors, np.random.default_rng((0, step))) for step in range(20)]
     assert len({tuple(one[:, 0].tolist()) for one in words}) > 5
 
@@ -128,6 +128,18 @@ def test_unknown_pixels_do_not_count_in_semantic_losses() -> None:
     one, other = (semantic_change_losses(some, change_map, cover, cover, known) for some in (found[0], mixed))
     torch.testing.assert_close(one.total, other.total)
     assert not torch.isclose(one.total, semantic_change_losses(found[0], change_map, cover, cover).total)
+
+
+def test_alignment_brings_a_patch_to_its_word() -> None:
+    text = torch.eye(3)
+    cover = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    cover[:, :8], cover[:, 8:, :8] = 1, 3
+    right = torch.zeros(1, 3, 2, 2)
+    right[0, 0, 0], right[0, 2, 1, 0] = 1, 1
+    right[0, 1, 1, 1] = 1  # nobody knows what is there
+    wrong = right.roll(1, dims=1)
+    assert float(change.alignment_loss(right, text, cover)) < 1e-3
+    assert float(change.alignment_loss(wrong, text, cover)) > 9
 
 
 def test_half_of_the_mix_is_from_the_engine() -> None:

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import typer
 from torch import nn
 
@@ -31,11 +32,13 @@ from datasets.changes_real import WITH_DATES, read_real_pairs
 from datasets.packs import DatasetNotFoundError, Split, imagery_folder
 from earthgen.conditioning import TextEncoder, text_encoder
 from perception import semantic_cd
+from perception.aggregation import cost_volume
 from perception.cdmamba import CDMamba, CDMambaConfig, change_loss
 from perception.checkpoint import fill, read_network, save_network
 from perception.metrics import binary_confusion, binary_scores
 from perception.pair import Labels, Pair
 from perception.semantic_cd import SemanticCD, SemanticCDConfig, class_vectors, semantic_change_losses
+from perception.towers import DenseFeatures
 from training.ema import update_ema
 from training.run import Run
 
@@ -47,6 +50,8 @@ MIXES: tuple[Mix, ...] = ("engine", "real", "both")
 SHARES: Mapping[str, float] = {SOURCE: 7, "dubai": 3, "kampala": 2, "chesapeake": 1, "landsat": 1}
 """How often each set is drawn beside the others: half of the mix `both` is from the engine."""
 _CHECKED_CROPS = 32
+_TEMPERATURE = 0.1
+"""Of the cosines in the alignment of words and patches."""
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
     "low vegetation": ("low vegetation", "grass", "meadow", "fields", "lawn"),
@@ -68,6 +73,7 @@ class Settings:
         crop: pixels along their side.
         rate: learning rate of AdamW; the papers' 1e-4 and 2e-4 are for hundreds of times as many samples.
         half_life: of the averaged weights, in samples.
+        strength: of the effects of dates, see `datasets.changes.date_effects`.
         seed: of crops and weights.
     """
 
@@ -75,6 +81,7 @@ class Settings:
     crop: int = 64
     rate: float = 1e-3
     half_life: int = 1000
+    strength: float = 1.0
     seed: int = 0
 
 
@@ -212,13 +219,35 @@ def loss_of(net: nn.Module, batch: Batch, words: torch.Tensor | None) -> dict[st
     """The parts of a network's loss, which are summed.
 
     Semantic-CD's classes are learnt wherever they are known, not only where something changed: pairs of the engine
-    know them everywhere, and a thousand samples are few.
+    know them everywhere, and a thousand samples are few. CLIP brings words and pictures together beforehand; our
+    small tower has not seen any, so `alignment` does. Without it the cost volume collapses to a constant.
     """
     if words is None:
         return {"change": change_loss(net(batch.images), batch.change, batch.known)}
+    assert isinstance(net, SemanticCD)
+    seen: list[DenseFeatures] = []
+    watching = net.tower.register_forward_hook(lambda _module, _inputs, found: seen.append(found))
+    found = net(batch.images, words)
+    watching.remove()
     cover = batch.cover
-    losses = semantic_change_losses(net(batch.images, words), batch.change, cover[:, 0], cover[:, 1], batch.known)
-    return {"change": losses.change, "semantics": losses.semantics, "consistency": losses.consistency}
+    losses = semantic_change_losses(found, batch.change, cover[:, 0], cover[:, 1], batch.known)
+    aligned = alignment_loss(seen[0].joint, net.words(words), cover.flatten(0, 1))
+    parts = {"change": losses.change, "semantics": losses.semantics, "consistency": losses.consistency}
+    return parts | {"alignment": aligned}
+
+
+def alignment_loss(joint: torch.Tensor, text: torch.Tensor, cover: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of each patch's cosines with the classes' words, as CLIP's for whole pictures.
+
+    Args:
+        joint: (b, d, h, w), a patch's features.
+        text: (k, d), the classes'.
+        cover: uint8 (b, H, W), 0 unknown or 1 + class, H and W multiples of h and w; a patch is what its middle is.
+    """
+    stride = cover.shape[1] // joint.shape[2]
+    codes = cover[:, stride // 2 :: stride, stride // 2 :: stride].long() - 1
+    entropy = F.cross_entropy(cost_volume(joint, text) / _TEMPERATURE, codes, ignore_index=-1, reduction="sum")
+    return entropy / (codes >= 0).sum().clamp(min=1)
 
 
 @torch.no_grad()
@@ -270,7 +299,7 @@ def train(
     seconds = 0.0 if state is None else float(state["cpu_seconds"])
     begun = time.process_time()
 
-    sampler = ChangeSampler(samples, settings.crop, settings.seed, WITH_DATES, SHARES)
+    sampler = ChangeSampler(samples, settings.crop, settings.seed, WITH_DATES, SHARES, settings.strength)
     checked = ChangeSampler(held_out, settings.crop, settings.seed, WITH_DATES, SHARES).draw(0, _CHECKED_CROPS)
     vectors = _word_vectors() if isinstance(config, SemanticCDConfig) else None
     usual = None if vectors is None else torch.stack([some[0] for some in vectors])
@@ -310,13 +339,14 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="of this call")] = 60.0,
     tick: Annotated[int, typer.Option(min=1, help="samples between lines of the log")] = 400,
     crop: Annotated[int, typer.Option(min=32, help="side of the crops, a multiple of 32")] = Settings().crop,
+    strength: Annotated[float, typer.Option(min=0, help="of the effects of dates; a run may go on with another")] = 1.0,
     seed: Annotated[int, typer.Option(help="of crops and weights")] = 0,
 ) -> None:
     """Train a change detector. Example: python -m training.change --model cdmamba --pairs runs/pairs --out runs/c."""
     name, chosen = _one_of(model, NAMES, "--model"), _one_of(mix, MIXES, "--mix")
     labels = None if chosen == "engine" else imagery_folder(data).parent / "labels"
     samples, held_out = (read_pairs(chosen, split, pairs, labels) for split in ("train", "val"))
-    settings = Settings(crop=crop, seed=seed)
+    settings = Settings(crop=crop, strength=strength, seed=seed)
     train(name, default_config(name), samples, held_out, out, settings, images, minutes, tick, chosen)
 
 
