@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,9 @@ def serve(app: FastAPI) -> Iterator[str]:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
+        while not server.started and thread.is_alive():
+            # Until then connections are refused.
+            time.sleep(0.005)
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         finally:
