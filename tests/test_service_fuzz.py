@@ -41,7 +41,7 @@ def make_app() -> Any:
     return create_app(Settings(max_pixels=1 << 16, max_worlds=100_000), lambda _: FakeEngine())
 
 
-schema: Any = schemathesis.openapi.from_dict(make_app().openapi())
+schema: schemathesis.BaseSchema = schemathesis.openapi.from_dict(make_app().openapi())
 for path in NEEDS_WEIGHTS:
     schema = schema.exclude(path_regex=path)
 

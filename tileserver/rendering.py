@@ -19,6 +19,7 @@ from titiler.core.utils import render_image
 
 from earthgen.bands import band_of
 from earthgen.export.band import colour_table
+from earthgen.provenance import stamped
 
 TileFormat = Literal["png", "jpg", "jpeg", "webp"]
 BandFormat = Literal["png", "jpg", "jpeg", "webp", "tif"]
@@ -32,12 +33,12 @@ MEDIA_TYPES: dict[BandFormat, str] = {
     "tif": "image/tiff; application=geotiff",
 }
 
-ENCODERS = f"pillow {PIL.__version__}, gdal {rasterio.__gdal_version__}, 1"
+ENCODERS = f"pillow {PIL.__version__}, gdal {rasterio.__gdal_version__}, 2"
 """Part of every ETag: another encoder or setting (the last number) may give other bytes for the same pixels."""
 
 
 def encode_tile(pixels: npt.NDArray[np.uint8], tile_format: TileFormat) -> bytes:
-    """Encode a tile.
+    """Encode a tile, which says inside itself that it is synthetic.
 
     Args:
         pixels: (h, w, 3).
@@ -53,7 +54,7 @@ def encode_tile(pixels: npt.NDArray[np.uint8], tile_format: TileFormat) -> bytes
             image.save(stream, "WEBP", quality=85, method=2)
         case _:
             image.save(stream, "JPEG", quality=88)
-    return stream.getvalue()
+    return stamped(stream.getvalue())
 
 
 def render_world_image(
@@ -79,7 +80,7 @@ def render_world_image(
     )
     if media_type.startswith("image/tiff"):
         content = _tagged(content, image, legend if colormap is None else None)
-    return content, media_type
+    return stamped(content), media_type
 
 
 def _legend(image: ImageData) -> ColorMapType | None:
