@@ -24,7 +24,7 @@ from tests.fake_engine import FakeEngine
 from tileserver import Settings, create_app
 
 LATE_S = 45
-"""Tells an answer from a hang; generous, because machines can be busy: an idle one answers in a second."""
+"""Tells an answer from a hang; generous, because machines can be busy."""
 # What looks at imagery needs weights, and is tested where it is.
 NEEDS_WEIGHTS = (r"/find$", r"/detect$")
 
