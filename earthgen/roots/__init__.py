@@ -29,6 +29,8 @@ __all__ = ["RootImage", "open_root"]
 Pixels = npt.NDArray[np.uint8]
 
 _SIZE = world_size(ROOT_ZOOM)
+EARTH_MARGIN = 64
+"""Columns that the file of the Earth repeats from beyond 180 degrees, on either side."""
 _RECENT = 2
 
 
@@ -129,6 +131,7 @@ def _read_earth() -> Pixels:
             pixels = np.array(image.convert("RGB"))
     except OSError as error:
         raise WeightsError(f"earthgen's picture of the Earth, earth.jp2, is damaged: {error}") from error
-    if pixels.shape != (_SIZE, _SIZE, 3):
-        raise WeightsError(f"the picture of the Earth is {pixels.shape}; expected {(_SIZE, _SIZE, 3)}")
-    return pixels
+    expected = (_SIZE, _SIZE + 2 * EARTH_MARGIN, 3)
+    if pixels.shape != expected:
+        raise WeightsError(f"the picture of the Earth is {pixels.shape}; expected {expected}")
+    return np.ascontiguousarray(pixels[:, EARTH_MARGIN:-EARTH_MARGIN])

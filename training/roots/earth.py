@@ -21,6 +21,7 @@ from scipy import ndimage
 from scipy.interpolate import PchipInterpolator
 
 from earthgen.pyramid import EQUATOR_GSD, ROOT_ZOOM, row_latitudes
+from earthgen.roots import EARTH_MARGIN
 from earthgen.roots.sea import colour, row_colours
 from training.roots.sources import SIZE, Floats, picture, to_mercator
 
@@ -221,7 +222,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     parser.add_argument("--rate", type=float, default=24.0, help="how many times smaller than the pixels")
     arguments = parser.parse_args()
-    image = Image.fromarray(make())
+    # The wavelet mirrors a picture at its borders; over the seam at 180 degrees it has to see what is there.
+    image = Image.fromarray(np.pad(make(), ((0, 0), (EARTH_MARGIN, EARTH_MARGIN), (0, 0)), mode="wrap"))
     # JPEG 2000 knows no blocks, whose borders the levels below would enlarge and keep; its integer wavelet (5/3)
     # has a lattice of its own at this rate.
     image.save(arguments.output, irreversible=True, quality_mode="rates", quality_layers=[arguments.rate], mct=1)
