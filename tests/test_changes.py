@@ -116,7 +116,8 @@ def test_draws_are_addressed_by_number() -> None:
 def test_crops_show_change_more_often_than_chance() -> None:
     large = sample(160)
     drawn = ChangeSampler([large], 16, seed=2).draw(0, 200)
-    assert float(drawn.change.flatten(1).any(dim=1).float().mean()) > 0.5
+    # Half of them are laid around the house, which one crop in fifty would touch by chance.
+    assert 0.4 < float(drawn.change.flatten(1).any(dim=1).float().mean()) < 0.65
 
 
 def test_sources_with_dates_of_their_own_get_no_effects() -> None:
