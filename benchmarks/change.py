@@ -267,6 +267,11 @@ def interval(counts: Counts, score: Callable[[Counts], float]) -> str:
     return f"{100 * value:.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
+def _about(entry: Entry) -> str:
+    """The first three cells of a row."""
+    return f"{entry.title} | {entry.mix} | {entry.images or ''}"
+
+
 def binary_table(entries: Sequence[Entry], sets: Sequence[str]) -> list[str]:
     """Rows of F1 and IoU with intervals, precision, recall and overall accuracy."""
     lines = ["| | trained on | samples | F1 | IoU | P | R | OA |", "|---|---|---|---|---|---|---|---|"]
@@ -277,7 +282,7 @@ def binary_table(entries: Sequence[Entry], sets: Sequence[str]) -> list[str]:
             rest = " | ".join(f"{100 * x:.1f}" for x in (total.precision, total.recall, total.overall_accuracy))
             f1 = interval(counts, lambda one: binary_scores(one).f1)
             iou = interval(counts, lambda one: binary_scores(one).iou)
-            lines.append(f"| {entry.title} | {entry.mix} | {entry.images or ''} | {f1} | {iou} | {rest} |")
+            lines.append(f"| {_about(entry)} | {f1} | {iou} | {rest} |")
     return lines
 
 
@@ -288,7 +293,7 @@ def semantic_table(entries: Sequence[Entry], sets: Sequence[str]) -> list[str]:
         "SeK": lambda one: one.sek,
         "Fscd": lambda one: one.f_scd,
     }
-    lines = [f"| | trained on | {' | '.join(scores)} | OA |", "|---|---|---|---|---|---|"]
+    lines = [f"| | trained on | samples | {' | '.join(scores)} | OA |", "|---|---|---|---|---|---|---|"]
     for entry in entries:
         counts = entry.confusions(sets, "semantic")
         if counts is not None:
@@ -297,15 +302,15 @@ def semantic_table(entries: Sequence[Entry], sets: Sequence[str]) -> list[str]:
                 for pick in scores.values()
             ]
             accuracy = 100 * semantic_scores(counts.sum(axis=0)).overall_accuracy
-            lines.append(f"| {entry.title} | {entry.mix} | {' | '.join(cells)} | {accuracy:.1f} |")
+            lines.append(f"| {_about(entry)} | {' | '.join(cells)} | {accuracy:.1f} |")
     return lines
 
 
 def alarm_table(entries: Sequence[Entry]) -> list[str]:
     """Each set of the real pairs alone: F1, and of the pairs without change the share of pixels that alarm."""
     lines = [
-        "| | trained on | Joplin F1 | Nanjing F1 | Dubai F1 | Kampala F1 | false alarms on NAIP |",
-        "|" + "---|" * 7,
+        "| | trained on | samples | Joplin F1 | Nanjing F1 | Dubai F1 | Kampala F1 | false alarms on NAIP |",
+        "|" + "---|" * 8,
     ]
     for entry in entries:
         cells = []
@@ -314,7 +319,7 @@ def alarm_table(entries: Sequence[Entry]) -> list[str]:
             cells.append("" if counts is None else f"{100 * binary_scores(counts.sum(axis=0)).f1:.1f}")
         still = entry.confusions(("chesapeake",), "binary")
         cells.append("" if still is None else f"{100 * still.sum(axis=0)[1, 0] / still.sum():.1f} %")
-        lines.append(f"| {entry.title} | {entry.mix} | {' | '.join(cells)} |")
+        lines.append(f"| {_about(entry)} | {' | '.join(cells)} |")
     return lines
 
 
@@ -334,7 +339,7 @@ def page(entries: Sequence[Entry], bars: Sequence[Entry], sets: Mapping[str, Seq
         parts += [heading, "", *binary_table([*entries, *bars], ("levir",)), ""]
     for name, heading in (
         ("engine", "### What became what: pairs of the engine"),
-        ("composed", "### ... composed pairs"),
+        ("composed", "### What became what: composed pairs"),
     ):
         parts += [heading, "", *semantic_table(entries, SETS[name]), ""]
     return "\n".join(parts)
