@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,15 @@ def snow_is_plain(page: Any) -> bool:
     return all(abs(a - b) < 12 for a, b in zip(pixel(page, *CENTRE), EDIT_COLOURS["snow"], strict=True))
 
 
+def drawn(page: Any, condition: Callable[[Any], bool]) -> bool:
+    """Whether the map comes to show something: it draws in its own time."""
+    for _ in range(100):
+        if condition(page):
+            return True
+        page.wait_for_timeout(100)
+    return False
+
+
 def test_two_days_to_areas_on_the_map_and_files(open_page: OpenPage, snowy: str, tmp_path: Path) -> None:
     """Opens an edited world, compares the days around its edit, sees where, flies there, and saves both files."""
     page = open_page(f"/#world={snowy}{VIEW}")
@@ -103,11 +112,10 @@ def test_two_days_to_areas_on_the_map_and_files(open_page: OpenPage, snowy: str,
     west, south, east, north = body["bbox"]
     assert west < 20 < east and south < 10 < north
 
-    assert not snow_is_plain(page)
+    assert drawn(page, lambda page: not snow_is_plain(page))
     page.uncheck("#changes-overlay")
     page.wait_for_function("document.documentElement.dataset.map === 'idle'")
-    page.wait_for_timeout(300)  # the map draws in its own time
-    assert snow_is_plain(page)
+    assert drawn(page, snow_is_plain)
     page.check("#changes-overlay")
 
     with page.expect_download() as download:
