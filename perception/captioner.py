@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
 
 from perception.caption_decoders import Sentence
+from perception.checkpoint import State, read_network
 from perception.detector import ChangeDetector
 from perception.pair import Pair
 from perception.vocabulary import Vocabulary
+
+Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +64,28 @@ def as_caption(sentence: Sentence, vocabulary: Vocabulary, model: str) -> Captio
     """What a search found, in words."""
     words = vocabulary.decode(sentence.numbers)
     return Caption(" ".join(words), sentence.log_probability, sentence.ended, model)
+
+
+def read_weights(
+    source: str | Path,
+    vocabulary: str | Path | None,
+    name: str,
+    config_type: type[Config],
+    from_public: Callable[[str | Path, tuple[str, ...]], tuple[Config, State]],
+) -> tuple[Config, State]:
+    """Read our own weights (a folder or a .safetensors file) or a public checkpoint (`*.pth`) of a captioner.
+
+    Args:
+        source: where they are.
+        vocabulary: the `vocab.json` of a public checkpoint; None takes the one beside it.
+        name: the registry's name of the model.
+        config_type: the dataclass of its configuration.
+        from_public: from a public checkpoint and its words to configuration and tensors under our names.
+
+    Raises:
+        WeightsError: nothing is there, or it is damaged, refused, or of another layout.
+    """
+    if Path(source).suffix not in (".pth", ".pt"):
+        return read_network(source, name, config_type)
+    words = Vocabulary.read(Path(source).with_name("vocab.json") if vocabulary is None else vocabulary).words
+    return from_public(source, words)

@@ -28,8 +28,8 @@ from torch import nn
 
 from earthgen.errors import InvalidRequestError, WeightsError
 from perception.caption_decoders import DecoderConfig, build, caption_loss, search
-from perception.captioner import Caption, as_caption
-from perception.checkpoint import State, fill, read_network, read_public_parts
+from perception.captioner import Caption, as_caption, read_weights
+from perception.checkpoint import State, fill, read_public_parts
 from perception.detection import Detection
 from perception.detector import Progress
 from perception.errors import ClassListError
@@ -566,11 +566,7 @@ def load(source: str | Path, vocabulary: str | Path | None = None) -> MCI:
     Raises:
         WeightsError: nothing is there, or it is damaged, refused, or of another layout.
     """
-    if Path(source).suffix in (".pth", ".pt"):
-        words = Vocabulary.read(Path(source).with_name("vocab.json") if vocabulary is None else vocabulary).words
-        config, state = _from_public(source, words)
-    else:
-        config, state = read_network(source, NAME, MCIConfig)
+    config, state = read_weights(source, vocabulary, NAME, MCIConfig, _from_public)
     net = MCI(config)
     fill(net, state, source)
     return net.eval()

@@ -34,8 +34,8 @@ from perception.caption_decoders import (
     caption_loss,
     search,
 )
-from perception.captioner import Caption, as_caption
-from perception.checkpoint import State, fill, read_network, read_public_parts
+from perception.captioner import Caption, as_caption, read_weights
+from perception.checkpoint import State, fill, read_public_parts
 from perception.mamba import Selection, convolved, project, project_back
 from perception.pair import Pair
 from perception.patch_towers import ClipTower, LiteTower, PatchTower
@@ -329,11 +329,7 @@ def load(source: str | Path, vocabulary: str | Path | None = None) -> RSCaMa:
     Raises:
         WeightsError: nothing is there, or it is damaged, refused, or of another layout.
     """
-    if Path(source).suffix in (".pth", ".pt"):
-        words = Vocabulary.read(Path(source).with_name("vocab.json") if vocabulary is None else vocabulary).words
-        config, state = _from_public(source, words)
-    else:
-        config, state = read_network(source, NAME, RSCaMaConfig)
+    config, state = read_weights(source, vocabulary, NAME, RSCaMaConfig, _from_public)
     net = RSCaMa(config)
     fill(net, state, source)
     return net.eval()

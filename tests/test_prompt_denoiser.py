@@ -1,49 +1,18 @@
-"""The prompt root that denoises: windows agree with their neighbours and are pure functions of their arguments."""
+"""The denoiser of the prompt root: its state, its preconditioning, and how a folder says that it is one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
-from earthgen.conditioning import Guide
 from earthgen.errors import WeightsError
 from earthgen.prompting import Words, open_prompt_root
-from earthgen.pyramid import WINDOW_SIZE, Window
-from earthgen.roots.denoised import STATE_CHANNELS, DenoisedStep, PromptDenoiser
-
-
-def tiny_denoiser() -> PromptDenoiser:
-    spread = (0.5, 0.1, 0.1, *(0.2 / (1 + channel % 15) for channel in range(STATE_CHANNELS - 3)))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net: PromptDenoiser = PromptDenoiser(
-            channels=(8, 8, 8),
-            blocks=(1, 1, 1, 1, 1),
-            kernel=3,
-            expansion=2,
-            embedding=8,
-            text_width=6,
-            centre=(-0.3, 0.0, 0.0),
-            spread=spread,
-            phases=((5.0, 1.0), (0.6, 0.1)),
-        )
-        for parameter in net.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.2)
-    return net
-
-
-def step() -> DenoisedStep:
-    return DenoisedStep(tiny_denoiser(), "tiny", torch.device("cpu"))
-
-
-def vector(index: int) -> npt.NDArray[np.float32]:
-    one_hot: npt.NDArray[np.float32] = np.eye(6, dtype=np.float32)[index]
-    return one_hot
+from earthgen.pyramid import Window
+from earthgen.roots.denoised import STATE_CHANNELS, PromptDenoiser
+from tests.tiny_prompt import tiny_denoiser
 
 
 def test_a_state_is_the_picture_in_other_numbers() -> None:
@@ -73,47 +42,6 @@ def test_preconditioning_keeps_variances(sigma: float) -> None:
     assert torch.allclose(enter.square() * (unit.square() + sigma**2), torch.ones_like(unit), atol=1e-4)
     target = ((1 - skip).square() * unit.square() + skip.square() * sigma**2) / out.square()
     assert torch.allclose(target, torch.ones_like(unit), atol=1e-3)
-
-
-def test_windows_meet_without_a_seam() -> None:
-    made = step()
-    left, right = (made.window(3, Window(12, 40, column), Guide(vector(0))).astype(int) for column in (70, 71))
-    across = np.abs(left[:, -1] - right[:, 0]).mean()
-    inside = np.abs(np.diff(left, axis=1)[:, 3::4]).mean()
-    assert left.shape == (WINDOW_SIZE, WINDOW_SIZE, 3)
-    # A cut would make neighbours as different as strangers: three times and more.
-    assert 0.8 * inside < across < 1.25 * inside
-
-
-def test_a_window_depends_on_seed_text_and_address_and_on_nothing_else() -> None:
-    window = Window(12, 40, 70)
-    first = step().window(3, window, Guide(vector(0)))
-    made = step()
-    made.window(9, Window(12, 1, 1), Guide(vector(2)))
-    assert np.array_equal(made.window(3, window, Guide(vector(0))), first)
-    for other in (
-        made.window(4, window, Guide(vector(0))),
-        made.window(3, window, Guide(vector(1))),
-        made.window(3, Window(12, 40, 72), Guide(vector(0))),
-    ):
-        assert not np.array_equal(other, first)
-
-
-def test_guidance_of_one_is_no_guidance_and_more_goes_further_from_the_negative() -> None:
-    made, window = step(), Window(12, 40, 70)
-    plain = made.window(3, window, Guide(vector(0)))
-    assert np.array_equal(made.window(3, window, Guide(vector(0), vector(1), 1.0)), plain)
-    negative = made.window(3, window, Guide(vector(1))).astype(float)
-    guided = made.window(3, window, Guide(vector(0), vector(1), 3.0)).astype(float)
-    assert np.abs(guided - negative).mean() > np.abs(plain - negative).mean()
-
-
-def test_columns_wrap() -> None:
-    made = step()
-    assert np.array_equal(
-        made.window(3, Window(6, 40, 0), Guide(vector(0))),
-        made.window(3, Window(6, 40, 64 * 256 // WINDOW_SIZE), Guide(vector(0))),
-    )
 
 
 def test_a_folder_says_which_kind_of_root_it_is(tmp_path: Path) -> None:

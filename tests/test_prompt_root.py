@@ -1,7 +1,8 @@
-"""The prompt root: noise that agrees between windows, and windows that are pure functions of their arguments."""
+"""Both kinds of prompt root: windows that agree with their neighbours and are pure functions of their arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,24 +14,20 @@ from earthgen.conditioning import Guide
 from earthgen.errors import AddressError, WeightsError
 from earthgen.noise import NoiseField
 from earthgen.pyramid import WINDOW_SIZE, Window
-from earthgen.roots.prompt import PromptGenerator, PromptStep, layered_noise
+from earthgen.roots.denoised import DenoisedStep
+from earthgen.roots.prompt import PromptStep, layered_noise
 from earthgen.unet import LocalUNet
+from tests.tiny_prompt import tiny_denoiser, tiny_generator
+
+NewStep = Callable[[], PromptStep | DenoisedStep]
 
 
-def tiny_generator() -> PromptGenerator:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net: PromptGenerator = PromptGenerator(
-            channels=(8, 8, 8), blocks=(1, 1, 1, 1, 1), kernel=3, expansion=2, embedding=8, text_width=6
-        )
-        for parameter in net.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.2)
-    return net
-
-
-def step() -> PromptStep:
-    return PromptStep(tiny_generator(), "tiny", torch.device("cpu"))
+@pytest.fixture(params=["generator", "denoiser"])
+def new_step(request: pytest.FixtureRequest) -> NewStep:
+    """Makes either kind of root, always the same one: what is shown with it holds for both."""
+    if request.param == "generator":
+        return lambda: PromptStep(tiny_generator(), "tiny", torch.device("cpu"))
+    return lambda: DenoisedStep(tiny_denoiser(), "tiny", torch.device("cpu"))
 
 
 def vector(index: int) -> npt.NDArray[np.float32]:
@@ -53,8 +50,8 @@ def test_coarse_noise_needs_aligned_rectangles() -> None:
         layered_noise(draw, 2, 0, 32, 32)
 
 
-def test_windows_meet_without_a_seam() -> None:
-    made = step()
+def test_windows_meet_without_a_seam(new_step: NewStep) -> None:
+    made = new_step()
     left, right = (made.window(3, Window(12, 40, column), Guide(vector(0))).astype(int) for column in (70, 71))
     across = np.abs(left[:, -1] - right[:, 0]).mean()
     inside = np.abs(np.diff(left, axis=1)[:, 3::4]).mean()
@@ -63,10 +60,10 @@ def test_windows_meet_without_a_seam() -> None:
     assert 0.8 * inside < across < 1.25 * inside
 
 
-def test_a_window_depends_on_seed_text_and_address_and_on_nothing_else() -> None:
+def test_a_window_depends_on_seed_text_and_address_and_on_nothing_else(new_step: NewStep) -> None:
     window = Window(12, 40, 70)
-    first = step().window(3, window, Guide(vector(0)))
-    made = step()
+    first = new_step().window(3, window, Guide(vector(0)))
+    made = new_step()
     made.window(9, Window(12, 1, 1), Guide(vector(2)))
     assert np.array_equal(made.window(3, window, Guide(vector(0))), first)
     for other in (
@@ -77,8 +74,8 @@ def test_a_window_depends_on_seed_text_and_address_and_on_nothing_else() -> None
         assert not np.array_equal(other, first)
 
 
-def test_guidance_of_one_is_no_guidance_and_more_goes_further_from_the_negative() -> None:
-    made, window = step(), Window(12, 40, 70)
+def test_guidance_of_one_is_no_guidance_and_more_goes_further_from_the_negative(new_step: NewStep) -> None:
+    made, window = new_step(), Window(12, 40, 70)
     plain = made.window(3, window, Guide(vector(0)))
     assert np.array_equal(made.window(3, window, Guide(vector(0), vector(1), 1.0)), plain)
     negative = made.window(3, window, Guide(vector(1))).astype(float)
@@ -86,8 +83,8 @@ def test_guidance_of_one_is_no_guidance_and_more_goes_further_from_the_negative(
     assert np.abs(guided - negative).mean() > np.abs(plain - negative).mean()
 
 
-def test_columns_wrap() -> None:
-    made = step()
+def test_columns_wrap(new_step: NewStep) -> None:
+    made = new_step()
     assert np.array_equal(
         made.window(3, Window(6, 40, 0), Guide(vector(0))),
         made.window(3, Window(6, 40, 64 * 256 // WINDOW_SIZE), Guide(vector(0))),
