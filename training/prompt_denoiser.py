@@ -92,7 +92,6 @@ def train(
     images_limit: int | None = None,
     encoder: TextEncoder | None = None,
     net: PromptDenoiser | None = None,
-    init: Path | None = None,
 ) -> None:
     """Run until the minutes are over or the images are seen; resume from `out` if it holds a checkpoint.
 
@@ -104,8 +103,7 @@ def train(
         tick_images: images between two log lines, sheets and checkpoints.
         images_limit: stop after so many images in all.
         encoder: of texts; None takes the default one.
-        net: the network to begin with; None takes `init`'s, or makes one of the default size.
-        init: weights folder to begin with.
+        net: the network to begin with; None makes one of the default size.
     """
     folder = imagery_folder(data)
     levels = read_levels(folder, "train")
@@ -121,8 +119,6 @@ def train(
     path = out / "checkpoint.pt"
     if path.exists():
         net = PromptDenoiser.from_config(load_checkpoint(path)["config"])
-    elif net is None and init is not None:
-        net = PromptDenoiser.from_pretrained(init, torch_dtype=torch.float32)
     elif net is None:
         centre, spread = measured(large)
         net = PromptDenoiser(centre=centre, spread=spread, text_width=encoder.width)
@@ -207,13 +203,12 @@ def main(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="folder with imagery/; default $EARTHGEN_DATA")
     ] = None,
-    init: Annotated[Path | None, typer.Option(metavar="DIR", help="weights folder to begin with")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="stop after so many minutes")] = 60.0,
     tick_images: Annotated[int, typer.Option(min=1, help="images between two log lines")] = 6_400,
     images: Annotated[int | None, typer.Option(min=1, help="stop after so many images in all")] = None,
 ) -> None:
     """Train the denoiser. Example: python -m training.prompt_denoiser --out runs/prompt-denoiser --minutes 240."""
-    train(data, out, minutes, Settings(), tick_images, images, init=init)
+    train(data, out, minutes, Settings(), tick_images, images)
 
 
 if __name__ == "__main__":
