@@ -72,7 +72,8 @@ def install(backend: Backend, net: DetailDenoiser, threads: int) -> None:
     """
     if backend == "openvino":
         for name, layers in list(net.named_modules()):
-            if name in _HEAVY:
+            # A network that serves two qualities comes here twice.
+            if name in _HEAVY and not isinstance(layers, OpenVinoModule):
                 parent, _, own_name = name.rpartition(".")
                 setattr(net.get_submodule(parent), own_name, OpenVinoModule(layers, threads))
 

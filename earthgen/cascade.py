@@ -31,20 +31,28 @@ class CascadeStep:
     whoever calls it keeps torch to one thread a window, since float32 sums depend on the thread count.
 
     Args:
-        net: the network; its configuration names the noise levels to sample at and the margin.
+        net: the network; its configuration names the margin.
         device: where to compute.
         backend: what runs the network's layers; it takes their place in `net`.
         threads: windows that may be computed at a time.
+        sigmas: falling noise levels, ending in 0, to sample at; None takes those of the network's configuration.
     """
 
-    def __init__(self, net: DetailDenoiser, device: torch.device, backend: Backend = "torch", threads: int = 1) -> None:
+    def __init__(
+        self,
+        net: DetailDenoiser,
+        device: torch.device,
+        backend: Backend = "torch",
+        threads: int = 1,
+        sigmas: tuple[float, ...] | None = None,
+    ) -> None:
         self._device = device
         self._net = net
         self._net.to(device=device)  # type: ignore[call-arg]  # diffusers wraps `to` without its types
         self._net.eval().requires_grad_(False)
         install(backend, self._net, threads)
         self._model = Preconditioned(self._net)
-        self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"])
+        self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"]) if sigmas is None else sigmas
         self._margin: int = net.config["margin"]
 
     def parent_box(self, window: Window) -> Box:

@@ -25,6 +25,7 @@ from earthgen.cli_options import (
     EngineOptions,
     FinestGsd,
     Guidance,
+    HowWell,
     Negative,
     Quiet,
     Seed,
@@ -227,6 +228,7 @@ def generate(
     seed: Seed = None,
     negative: Negative = None,
     guidance: Guidance = None,
+    quality: HowWell = None,
     quiet: Quiet = False,
     *,
     using: EngineOptions,
@@ -239,7 +241,7 @@ def generate(
     picture_format = endings[checked_ending(output, endings)]
     from earthgen.picture import encode_picture, frame_of, make_picture
 
-    world = ValueOptions("prompt", seed, prompt, negative, guidance, gsd).world()
+    world = ValueOptions("prompt", seed, prompt, negative, guidance, gsd, quality=quality).world()
     frame = frame_of(world, size)
     with using.open() as engine, progress_bar(output.name, quiet) as show:
         pixels = make_picture(engine, world, frame, show)

@@ -38,7 +38,7 @@ def export(
     image: Annotated[
         str, typer.Option("--format", metavar="NAME", help="Of images: png (exact), jpg or webp.")
     ] = "png",
-    quality: Annotated[int, typer.Option(help="Of jpg and webp, 1 to 100.")] = 85,
+    image_quality: Annotated[int, typer.Option(help="Of jpg and webp, 1 to 100.")] = 85,
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would cost, measured on a few tiles.")] = False,
     limit_bytes: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Stop at so many bytes, such as 500M, to be gone on with later.")
@@ -73,18 +73,18 @@ def export(
 
     bounds, range_of_zooms = parsed_bounds(bbox), parsed_zooms(zooms)
     limits = Limits(parsed_size(limit_bytes), parsed_time(limit_time))
-    kind = checked_image_format(image, quality)
+    kind = checked_image_format(image, image_quality)
     shown = None if band is None else available_band(band, band_weights)
     is_picture = output.suffix.lower() in (".tif", ".tiff")
     max_pixels = MAX_PIXELS if max_tiles is None else max_tiles * TILE_SIZE**2
     if is_picture:
         boxes = check_pyramid(
-            bounds, range_of_zooms, output, image=kind, quality=quality, max_pixels=max_pixels, band=shown
+            bounds, range_of_zooms, output, image=kind, quality=image_quality, max_pixels=max_pixels, band=shown
         )
         tiles = TileSet.covering(bounds, boxes[-1].zoom, range_of_zooms[1])
     elif output.suffix.lower() in (".pmtiles", ".mbtiles"):
         tiles = check_tiles(
-            bounds, range_of_zooms, output, image=kind, quality=quality, max_tiles=max_tiles or MAX_TILES
+            bounds, range_of_zooms, output, image=kind, quality=image_quality, max_tiles=max_tiles or MAX_TILES
         )
     else:
         raise InvalidRequestError(
@@ -100,7 +100,9 @@ def export(
 
             def encode(tile: TileAddress) -> bytes:
                 pixels = view.tile(world, *tile)
-                return encode_image(pixels if shown is None or is_picture else shown.render(pixels), kind, quality)
+                return encode_image(
+                    pixels if shown is None or is_picture else shown.render(pixels), kind, image_quality
+                )
 
             report = plan_report(estimate_export(view, world, tiles, encode, show), output)
         elif is_picture:
@@ -112,7 +114,7 @@ def export(
                 output,
                 show,
                 image=kind,
-                quality=quality,
+                quality=image_quality,
                 max_pixels=max_pixels,
                 band=shown,
                 limits=limits,
@@ -131,7 +133,7 @@ def export(
                 output,
                 show,
                 image=kind,
-                quality=quality,
+                quality=image_quality,
                 max_tiles=max_tiles or MAX_TILES,
                 band=shown,
                 limits=limits,

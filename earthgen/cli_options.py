@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_type_hints
 
@@ -48,6 +48,10 @@ Day = Annotated[
 ]
 WorldGsd = Annotated[
     float | None, typer.Option("--gsd", metavar="METRES", help="Metres per pixel that a root prompt speaks of.")
+]
+HowWell = Annotated[
+    str | None,
+    typer.Option("--quality", metavar="NAME", help="draft, standard or best: work for detail.  [default: standard]"),
 ]
 EditsFile = Annotated[
     Path | None, typer.Option("--edits", metavar="FILE", help="JSON list of edits; - reads standard input.")
@@ -167,6 +171,7 @@ class ValueOptions:
     gsd: WorldGsd = None
     edits: EditsFile = None
     layout: LayoutFile = None
+    quality: HowWell = None
 
     def world(self) -> World:
         """The world.
@@ -184,6 +189,7 @@ class ValueOptions:
             "negative": self.negative,
             "guidance": self.guidance,
             "gsd": self.gsd,
+            "quality": self.quality,
         }
         given = {name: item for name, item in value.items() if item is not None}
         if self.layout is None:
@@ -202,10 +208,14 @@ class WorldOptions:
     seed: Seed = None
     prompt: Prompt = None
     day: Day = None
+    quality: HowWell = None
 
     def world(self, cache: Path | None) -> World:
         """The world; registered ones are looked for in the cache folder."""
-        return self._named(cache).at(self.day)
+        from earthgen.world import checked_quality
+
+        world = self._named(cache).at(self.day)
+        return world if self.quality is None else replace(world, quality=checked_quality(self.quality))
 
     def _named(self, cache: Path | None) -> World:
         if self.name is None:

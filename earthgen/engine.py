@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -53,8 +53,8 @@ from earthgen.pyramid import (
 from earthgen.roots import open_root
 from earthgen.shared_store import SharedStore
 from earthgen.store import PixelStore, StoreCounts
-from earthgen.weights import load_weights
-from earthgen.world import World
+from earthgen.weights import load_qualities
+from earthgen.world import STANDARD, Quality, World
 
 Pixels = npt.NDArray[np.uint8]
 Cancelled = Callable[[], bool]
@@ -119,11 +119,12 @@ class Engine:
     Use `Engine.open`; an engine is a context manager and should be closed.
     """
 
-    def __init__(self, kit: Kit, weights_id: str, store: PixelStore, threads: int, fingerprint: str) -> None:
+    def __init__(
+        self, kits: Mapping[Quality, Kit], weights_id: str, store: PixelStore, threads: int, fingerprint: str
+    ) -> None:
         self.weights_id = weights_id
         self.fingerprint = fingerprint
-        self._kit = kit
-        self._step = kit.step
+        self._kits = kits
         self._store = store
         # Each thread that computes is told too: OpenMP keeps its thread count per thread.
         self._pool = ThreadPoolExecutor(threads, "earthgen-window", torch.set_num_threads, (1,))
@@ -178,18 +179,26 @@ class Engine:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         runner = check_backend(backend, chosen)
         shared = SharedStore(store) if store else None
-        loaded = load_weights(weights)
+        made = load_qualities(weights)
         threads = threads or len(os.sched_getaffinity(0))
         kind = torch.cuda.get_device_name() if chosen.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         numbers = "|".join(["float32", *filter(None, [backend_version(runner)])])
-        fingerprint = _digest(f"{BYTES_VERSION}|{loaded.id}|{torch.__version__}|{chosen.type}|{kind}|{numbers}")
         prompts, why_not = _prompt_root(prompt_weights, chosen.type)
-        hears_text = loaded.net.config["text_width"] > 0
-        kit = Kit(fingerprint, CascadeStep(loaded.net, chosen, runner, threads), hears_text, prompts, why_not)
+        steps: dict[str, Kit] = {}
+        for how in made.values():
+            # Qualities that are made alike share their pixels.
+            if how.id in steps:
+                continue
+            fingerprint = _digest(f"{BYTES_VERSION}|{how.id}|{torch.__version__}|{chosen.type}|{kind}|{numbers}")
+            net = how.weights.net
+            step = CascadeStep(net, chosen, runner, threads, how.sigmas)
+            steps[how.id] = Kit(fingerprint, step, net.config["text_width"] > 0, prompts, why_not)
+        kits = {quality: steps[how.id] for quality, how in made.items()}
         pixels = PixelStore(Path(cache) if cache is not None else None, memory_bytes, disk_bytes, shared)
         # The kit's own names the bytes of worlds without text, whose cache other prompt weights leave valid.
-        whole = _digest(f"{fingerprint}|{prompts.weights_id}") if prompts else fingerprint
-        return cls(kit, loaded.id, pixels, threads, whole)
+        parts = [kit.fingerprint for kit in steps.values()] + ([prompts.weights_id] if prompts else [])
+        whole = _digest("|".join(parts)) if len(parts) > 1 else parts[0]
+        return cls(kits, made[STANDARD].weights.id, pixels, threads, whole)
 
     def __enter__(self) -> Self:
         return self
@@ -329,7 +338,7 @@ class Engine:
         return self._store.cached_bytes
 
     def _plan(self, world: World) -> Plan:
-        return Plan(world.at(), self._kit, lambda: self._root(world)[0])
+        return Plan(world.at(), self._kits[world.quality], lambda: self._root(world)[0])
 
     def _root(self, world: World) -> list[Pixels]:
         """The root and its exact means: zooms 4, 3, 2, 1, 0.

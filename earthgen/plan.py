@@ -44,7 +44,7 @@ from earthgen.pyramid import (
     windows_of,
     world_size,
 )
-from earthgen.world import MAX_SEED, Edit, World
+from earthgen.world import MAX_SEED, STANDARD, Edit, World
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -446,6 +446,8 @@ class Plan:
             facts.append(kit.prompts.id)
         if kit.hears_text and (by_prompt or self._words):
             facts.append(encoder_id())
+        # What a quality means is in the kit's fingerprint; those that mean the same share their pixels.
+        world = replace(world, quality=STANDARD)
         if world.gsd is not None:
             # Requests that pick the same root zoom are the same pixels.
             world = replace(world, gsd=ground_sampling_distance(self._root_zoom + LEVEL_ZOOMS, 0.0))

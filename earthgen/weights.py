@@ -1,22 +1,28 @@
 """Weights: the shipped ones, a folder, or a hub name, all through the same code.
 
-A weights folder holds what diffusers writes: `config.json` and `diffusion_pytorch_model.safetensors`.
+A weights folder holds what diffusers writes: `config.json` and `diffusion_pytorch_model.safetensors`. Folders `draft`
+and `best` inside it may hold, in the same layout, the networks of those qualities. Without them the one network serves
+all: with half as many steps for `draft`, with twice as many for `best`, and alike if it takes one step only.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 
 from earthgen.denoiser import DetailDenoiser
 from earthgen.errors import WeightsError
+from earthgen.world import QUALITIES, STANDARD, Quality
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The weights that come with the package, one folder a network."""
@@ -44,6 +50,70 @@ def load_weights(source: str | Path | None = None) -> Weights[DetailDenoiser]:
     return load_model(DetailDenoiser, source, SHIPPED)
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """How pixels of a quality are made.
+
+    Attributes:
+        weights: the network.
+        sigmas: falling noise levels, ending in 0, at which it is run.
+    """
+
+    weights: Weights[DetailDenoiser]
+    sigmas: tuple[float, ...]
+
+    @property
+    def id(self) -> str:
+        """Names network and levels: the weights' own id where the levels are those of its configuration."""
+        own = tuple(self.weights.net.config["sigmas"])
+        return self.weights.id if self.sigmas == own else f"{self.weights.id}@{','.join(map(repr, self.sigmas))}"
+
+
+def load_qualities(source: str | Path | None = None) -> dict[Quality, Made]:
+    """Load the cascade's networks for every quality.
+
+    Args:
+        source: as `load_model`'s; its folders `draft` and `best` may hold networks of their own.
+
+    Raises:
+        WeightsError: see `load_model`.
+    """
+    folder = weights_folder(source, SHIPPED)
+    standard = load_weights(source)
+    made: dict[Quality, Made] = {}
+    for quality in QUALITIES:
+        if quality != STANDARD and (folder / quality).is_dir():
+            weights = load_weights(folder / quality)
+            made[quality] = Made(weights, tuple(weights.net.config["sigmas"]))
+        else:
+            made[quality] = Made(standard, levels_of(quality, tuple(standard.net.config["sigmas"])))
+    return made
+
+
+def levels_of(quality: Quality, sigmas: Sequence[float]) -> tuple[float, ...]:
+    """The noise levels of a quality for a network that is to be sampled at `sigmas`: falling, ending in 0.
+
+    Half as many steps for "draft" and twice as many for "best", over the same range and equally spaced in the logarithm
+    between the given ones; a network of one step has no others.
+    """
+    steps = len(sigmas) - 1
+    wanted = {"draft": math.ceil(steps / 2), "standard": steps, "best": 2 * steps}[quality]
+    if wanted == steps or steps == 1:
+        return tuple(sigmas)
+    places = np.linspace(0, steps - 1, wanted)
+    between = np.exp(np.interp(places, np.arange(steps), np.log(sigmas[:-1])))
+    return (*(float(level) for level in between), 0.0)
+
+
+def weights_folder(source: str | Path | None, shipped: Path) -> Path:
+    """The folder of a source: a path, `hf:OWNER/NAME` (downloaded or found in the hub's cache), or None.
+
+    Raises:
+        WeightsError: the hub does not have it.
+    """
+    return _hub_folder(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source or shipped)
+
+
 def load_model(kinds: type[Net] | tuple[type[Net], ...], source: str | Path | None, shipped: Path) -> Weights[Net]:
     """Load a network of a kind, or of one of several.
 
@@ -56,7 +126,7 @@ def load_model(kinds: type[Net] | tuple[type[Net], ...], source: str | Path | No
     Raises:
         WeightsError: nothing is there, a file is truncated or corrupt, or the layout is another one.
     """
-    folder = _hub_folder(str(source)) if str(source).startswith(HUB_PREFIX) else Path(source or shipped)
+    folder = weights_folder(source, shipped)
     config_path, tensors_path = folder / _CONFIG_NAME, folder / _TENSORS_NAME
     for path in (config_path, tensors_path):
         if not path.is_file():
@@ -100,7 +170,9 @@ def _hub_folder(source: str) -> Path:
 
     name = source.removeprefix(HUB_PREFIX)
     try:
-        return Path(snapshot_download(name, allow_patterns=[_CONFIG_NAME, _TENSORS_NAME]))
+        names = [_CONFIG_NAME, _TENSORS_NAME]
+        inside = [f"{quality}/{file}" for quality in QUALITIES if quality != STANDARD for file in names]
+        return Path(snapshot_download(name, allow_patterns=names + inside))
     except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
         raise WeightsError(f"hub weights {name!r} cannot be had: {_first_line(error)}") from error
 

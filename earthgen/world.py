@@ -22,6 +22,9 @@ Root = Literal["earth", "planet", "prompt"]
 ROOTS: tuple[Root, ...] = get_args(Root)
 Action = Literal["prompt", "reseed", "remove", "snow", "haze", "burn", "flood", "summer", "autumn"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
+Quality = Literal["draft", "standard", "best"]
+QUALITIES: tuple[Quality, ...] = get_args(Quality)
+STANDARD: Quality = "standard"
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT_CHARACTERS = 512
@@ -162,6 +165,8 @@ class World:
         negative: text that generation is guided away from; "" means none.
         guidance: how strongly, 1 .. 20; 1 follows the prompt without amplifying it and ignores `negative`.
         gsd: metres per pixel that the prompt speaks of, 0.3 .. 1200; of root "prompt" only.
+        quality: with how much work detail is made: "draft", "standard" or "best"; what that means is up to the
+            weights, see `earthgen.weights`.
 
     Raises:
         WorldError: a value outside its range.
@@ -174,6 +179,7 @@ class World:
     negative: str = ""
     guidance: float = MIN_GUIDANCE
     gsd: float | None = None
+    quality: Quality = STANDARD
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "edits", tuple(self.edits))
@@ -194,6 +200,7 @@ class World:
             raise WorldError(
                 f"gsd is {self.gsd}, but root {self.root!r} has pixels of every gsd; root 'prompt' takes one"
             )
+        checked_quality(self.quality)
         if len(self.edits) > MAX_EDITS:
             raise WorldError(f"{len(self.edits)} edits; at most {MAX_EDITS} are allowed")
 
@@ -251,7 +258,7 @@ class World:
     def to_dict(self) -> dict[str, Any]:
         """The world as plain JSON types.
 
-        Root, seed, prompt and edits are always spelled; negative, guidance and gsd where they are not the
+        Root, seed, prompt and edits are always spelled; negative, guidance, gsd and quality where they are not the
         default, so that the ids of worlds without them do not depend on their being possible.
         """
         value: dict[str, Any] = {
@@ -266,6 +273,8 @@ class World:
             value["guidance"] = self.guidance
         if self.gsd is not None:
             value["gsd"] = self.gsd
+        if self.quality != STANDARD:
+            value["quality"] = self.quality
         return value
 
     @classmethod
@@ -275,7 +284,7 @@ class World:
         Raises:
             WorldError: unknown keys, or values of another type or range.
         """
-        _check_keys(value, {"root", "seed", "prompt", "edits", "negative", "guidance", "gsd"}, "world")
+        _check_keys(value, {"root", "seed", "prompt", "edits", "negative", "guidance", "gsd", "quality"}, "world")
         edits = value.get("edits")
         edits = () if edits is None else edits
         if not isinstance(edits, list | tuple) or not all(isinstance(edit, Mapping) for edit in edits):
@@ -288,7 +297,20 @@ class World:
             negative="" if value.get("negative") is None else value["negative"],
             guidance=MIN_GUIDANCE if value.get("guidance") is None else value["guidance"],
             gsd=value.get("gsd"),
+            quality=STANDARD if value.get("quality") is None else value["quality"],
         )
+
+
+def checked_quality(name: object) -> Quality:
+    """The quality of a name.
+
+    Raises:
+        WorldError: no such quality.
+    """
+    for quality in QUALITIES:
+        if quality == name:
+            return quality
+    raise WorldError(f"quality is {name!r}; allowed: {', '.join(QUALITIES)}")
 
 
 def _check_keys(value: Mapping[str, Any], allowed: set[str], what: str) -> None:

@@ -21,7 +21,7 @@ from earthgen.engine import Engine, region_box
 from earthgen.errors import AddressError, RequestCancelledError, RequestTooLargeError, WeightsError, WorldError
 from earthgen.prompting import open_prompt_root
 from earthgen.pyramid import MAX_ZOOM, ROOT_ZOOM, TILE_SIZE, Box, Window, box_bounds, windows_of, world_size
-from earthgen.world import Edit, World
+from earthgen.world import STANDARD, Edit, World
 from tests.tiny import no_prompts, open_tiny, ripple_prompts, ripple_root, save_tiny_weights
 
 WORLD = World(seed=7)
@@ -222,14 +222,14 @@ def test_activity_counts_windows(weights: Path) -> None:
 def test_withdrawn_work_is_dropped_from_the_queue(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_tiny(weights, threads=1) as engine:
         begun, go_on, gone = threading.Event(), threading.Event(), threading.Event()
-        compute = engine._step.window
+        compute = engine._kits[STANDARD].step.window
 
         def slow(seed: int, window: Window, parents: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
             begun.set()
             go_on.wait(30)
             return compute(seed, window, parents)
 
-        monkeypatch.setattr(engine._step, "window", slow)
+        monkeypatch.setattr(engine._kits[STANDARD].step, "window", slow)
         with ThreadPoolExecutor(2) as clients:
             kept = clients.submit(engine.tile, WORLD, 6, 1, 20)
             assert begun.wait(30)
@@ -249,7 +249,7 @@ def test_withdrawn_work_is_dropped_from_the_queue(weights: Path, monkeypatch: py
 def test_a_failed_window_fails_its_request_and_not_the_engine(weights: Path) -> None:
     with open_tiny(weights) as engine:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine._step, "window", lambda *_: 1 / 0)
+            patch.setattr(engine._kits[STANDARD].step, "window", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 engine.tile(WORLD, 6, 1, 20)
         assert engine.tile(WORLD, 6, 1, 20).shape == (TILE_SIZE, TILE_SIZE, 3)

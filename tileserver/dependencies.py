@@ -26,7 +26,7 @@ from earthgen.bands import BandView
 from earthgen.errors import WorldError
 from earthgen.pyramid import MAX_ZOOM
 from earthgen.registry import BUILT_IN
-from earthgen.world import MAX_PROMPT_CHARACTERS, MAX_SEED, Root, World
+from earthgen.world import MAX_PROMPT_CHARACTERS, MAX_SEED, Quality, Root, World
 from tileserver.admission import Cancelled
 from tileserver.reader import WorldEngine
 from tileserver.service import Service
@@ -38,7 +38,7 @@ MAX_HISTOGRAM_BINS = 1024
 _ZOOM = "(?:[0-9]|1[0-8])"
 BY_PROMPT = "prompt"
 """The name of worlds whose prompt and GSD are in the address."""
-WORLD_QUERY = ("seed", "prompt", "negative", "guidance", "gsd", "root", "date")
+WORLD_QUERY = ("seed", "prompt", "negative", "guidance", "gsd", "root", "date", "quality")
 """Query parameters that say which world a request is about."""
 IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "public, no-cache"
@@ -90,8 +90,13 @@ async def named_world(
     root: Annotated[
         Root | None, BeforeValidator(absent_if_empty), Query(description="Must agree with the world's own root.")
     ] = None,
+    quality: Annotated[
+        Quality | None,
+        BeforeValidator(absent_if_empty),
+        Query(description="With how much work detail is made; by default the world's own, which is `standard` mostly."),
+    ] = None,
 ) -> World:
-    """The world that a request names, with all edits.
+    """The world that a request names, with all edits, of a quality if one is given.
 
     Raises:
         UnknownWorldError: nobody registered that id.
@@ -110,7 +115,7 @@ async def named_world(
                 raise WorldError(f"world {world} is registered with {name} {own!r}; {name}={item!r} cannot change it")
     if root is not None and root != value.root:
         raise WorldError(f"world {world} has root {value.root!r}; root={root!r} cannot change it")
-    return value
+    return value if quality is None else replace(value, quality=quality)
 
 
 async def world_of(

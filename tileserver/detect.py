@@ -31,7 +31,7 @@ from earthgen.pyramid import (
     zoom_for_gsd,
 )
 from earthgen.registry import BUILT_IN
-from earthgen.world import MAX_PROMPT_CHARACTERS, MAX_SEED, World
+from earthgen.world import MAX_PROMPT_CHARACTERS, MAX_SEED, Quality, World
 from tileserver.admission import Cancelled
 from tileserver.dependencies import BY_PROMPT, named_world, service_of
 from tileserver.service import Service
@@ -68,6 +68,7 @@ class OtherWorld(BaseModel):
     negative: Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)] | None = None
     guidance: float | None = None
     gsd: float | None = None
+    quality: Quality | None = None
 
 
 class DetectRequest(BaseModel):
@@ -198,8 +199,8 @@ async def _later_world(request: Request, name: str, before: World, other: OtherW
     given = other.model_dump(exclude_none=True, exclude={"world"})
     if other.world is None and (name in BUILT_IN or name == BY_PROMPT):
         return dataclasses.replace(before, **given)
-    everything = dict.fromkeys(("seed", "prompt", "negative", "guidance", "gsd"))
-    return await named_world(request, other.world or name, **(everything | given))
+    everything = dict.fromkeys(("seed", "prompt", "negative", "guidance", "gsd", "quality"))
+    return await named_world(request, other.world or name, **(everything | {"quality": before.quality} | given))
 
 
 def _box_of(asked: DetectRequest) -> Box:

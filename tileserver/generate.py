@@ -11,7 +11,17 @@ from starlette.responses import Response
 
 from earthgen.errors import RequestTooLargeError
 from earthgen.picture import DEFAULT_SIZE, MAX_SIZE, PictureFormat, encode_picture, frame_of, make_picture
-from earthgen.world import MAX_GSD, MAX_GUIDANCE, MAX_PROMPT_CHARACTERS, MAX_SEED, MIN_GSD, MIN_GUIDANCE, World
+from earthgen.world import (
+    MAX_GSD,
+    MAX_GUIDANCE,
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEED,
+    MIN_GSD,
+    MIN_GUIDANCE,
+    STANDARD,
+    Quality,
+    World,
+)
 from tileserver.dependencies import service_of
 
 router = APIRouter(tags=["pictures"])
@@ -30,6 +40,7 @@ class PictureRequest(BaseModel):
     seed: int = Field(default=0, ge=0, le=MAX_SEED, description="Chooses one of many.")
     negative: str = Field(default="", max_length=MAX_PROMPT_CHARACTERS, description="What it does not show.")
     guidance: float = Field(default=1.0, ge=MIN_GUIDANCE, le=MAX_GUIDANCE, description="How strongly.")
+    quality: Quality = Field(default=STANDARD, description="With how much work detail is made.")
     format: Literal["png", "tif"] | None = Field(default=None, description="Of the file; else what Accept prefers.")
 
 
@@ -58,6 +69,7 @@ async def generate(
         negative=asked.negative,
         guidance=asked.guidance,
         gsd=asked.gsd,
+        quality=asked.quality,
     )
     frame = frame_of(world, asked.size)
     limit = 4 * service.settings.max_pixels

@@ -17,6 +17,7 @@ caption of the real picture that it is compared with, so that it learns to becom
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -36,6 +37,7 @@ from earthgen.world import World
 from training.augment import regrade, stored_parent
 from training.busyness import Busyness
 from training.checkpoint import network_config
+from training.depthwise import learn_quickly
 from training.discriminator import FINEST_UNIT, PatchDiscriminator
 from training.ema import update_ema
 from training.pool import ChildPool, RootCrops
@@ -73,6 +75,7 @@ class Settings:
         cut_every: steps between two lessons about cuts.
         pool: children kept a band.
         ema_half_life: images.
+        bfloat16: whether convolutions are computed in bfloat16: quicker where the processor has instructions for it.
         seed: of crops and noise.
     """
 
@@ -93,6 +96,7 @@ class Settings:
     cut_every: int = 4
     pool: int = 48
     ema_half_life: int = 2_000
+    bfloat16: bool = False
     seed: int = 2
 
 
@@ -124,13 +128,20 @@ class Examples:
 
 
 class OneStep(torch.nn.Module):
-    """The network as a generator of children."""
+    """The network as a generator of children.
 
-    def __init__(self, net: DetailDenoiser, sigma: float) -> None:
+    Args:
+        net: the network.
+        sigma: noise level of the one step.
+        in_bfloat16: whether the network's convolutions are computed in bfloat16; what leaves it is float32 anyway.
+    """
+
+    def __init__(self, net: DetailDenoiser, sigma: float, in_bfloat16: bool = False) -> None:
         super().__init__()
         self.net = net
         self.model = Preconditioned(net)
         self.sigma = sigma
+        self.in_bfloat16 = in_bfloat16
 
     def state(
         self, noise: torch.Tensor, parent: torch.Tensor, log2_gsd: torch.Tensor, text: torch.Tensor | None
@@ -139,8 +150,9 @@ class OneStep(torch.nn.Module):
         count, _, height, _ = parent.shape
         condition = Condition(parent, log2_gsd[:, None].expand(-1, height), torch.zeros(count), text)
         noisy = (self.sigma * noise).contiguous(memory_format=torch.channels_last)
-        state: torch.Tensor = self.model(noisy, torch.full((count,), self.sigma), condition)
-        return state
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.in_bfloat16):
+            state: torch.Tensor = self.model(noisy, torch.full((count,), self.sigma), condition)
+        return state.float()
 
     def picture(self, state: torch.Tensor, parent: torch.Tensor, log2_gsd: torch.Tensor) -> torch.Tensor:
         """Children (b, 3, 4h, 4w) of a denoised state."""
@@ -250,7 +262,9 @@ def train(
     net.register_to_config(sigmas=(settings.sigma, 0.0))  # type: ignore[no-untyped-call]
     average = DetailDenoiser.from_config(net.config)
     average.load_state_dict(net.state_dict())
-    generator = OneStep(net, settings.sigma).to(memory_format=torch.channels_last)
+    learn_quickly(net)
+    generator = OneStep(net, settings.sigma, settings.bfloat16).to(memory_format=torch.channels_last)
+    quick = partial(torch.autocast, "cpu", torch.bfloat16, enabled=settings.bfloat16)
     features = FrozenFeatures().to(memory_format=torch.channels_last)
     patches = PatchDiscriminator(width=32).to(memory_format=torch.channels_last)
     heads = ProjectedDiscriminator(text_width=encoder.width).to(memory_format=torch.channels_last)
@@ -305,17 +319,20 @@ def train(
 
         # The discriminators learn.
         real_unit, fake_unit = unit_of(net, real), unit_of(net, fake)
-        with torch.no_grad():
-            real_features = features(at_ordinary_contrast(real.child, real.parent))
-        fake_features = features(at_ordinary_contrast(fake.child, fake.parent))
-        real_seen, fake_seen = windowed(real_features, random), windowed(fake_features, random)
-        heads_loss = hinge(
-            heads(real_seen, real.log2_gsd, said), heads([f.detach() for f in fake_seen], log2_gsd, said)
-        )
-        patch_loss = hinge(
-            [patches(real.child, real.parent, real_unit, real.log2_gsd)],
-            [patches(fake.child.detach(), fake.parent, fake_unit, log2_gsd)],
-        )
+        real_seen_at = at_ordinary_contrast(real.child, real.parent)
+        fake_seen_at = at_ordinary_contrast(fake.child, fake.parent)
+        with quick():
+            with torch.no_grad():
+                real_features = [feature.float() for feature in features(real_seen_at)]
+            fake_features = [feature.float() for feature in features(fake_seen_at)]
+            real_seen, fake_seen = windowed(real_features, random), windowed(fake_features, random)
+            heads_loss = hinge(
+                heads(real_seen, real.log2_gsd, said), heads([f.detach() for f in fake_seen], log2_gsd, said)
+            )
+            patch_loss = hinge(
+                [patches(real.child, real.parent, real_unit, real.log2_gsd)],
+                [patches(fake.child.detach(), fake.parent, fake_unit, log2_gsd)],
+            )
         (heads_loss + patch_loss).backward()
         run.learn("heads", "patches")
         run.note(heads=heads_loss, patches=patch_loss)
@@ -323,8 +340,9 @@ def train(
         if run.images >= settings.warm_up:
             heads.requires_grad_(False)
             patches.requires_grad_(False)
-            fooling = torch.stack([-score.mean() for score in heads(fake_seen, log2_gsd, said)]).mean()
-            patch_fooling = -patches(fake.child, fake.parent, fake_unit, log2_gsd).mean()
+            with quick():
+                fooling = torch.stack([-score.float().mean() for score in heads(fake_seen, log2_gsd, said)]).mean()
+                patch_fooling = -patches(fake.child, fake.parent, fake_unit, log2_gsd).float().mean()
             truth = feature_distance([f[:paired] for f in fake_features], [f[:paired] for f in real_features])
             paired_fake = Examples(fake.child[:paired], parent[:paired], log2_gsd[:paired])
             paired_real = Examples(real.child[:paired], real.parent[:paired], real.log2_gsd[:paired])
@@ -371,9 +389,13 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="128-pixel crops a step")] = Settings.batch,
     tick_images: Annotated[int, typer.Option(min=1, help="images between two log lines")] = 1_600,
     images: Annotated[int | None, typer.Option(min=1, help="stop after so many images in all")] = None,
+    bfloat16: Annotated[bool, typer.Option(help="quicker on a processor with bfloat16 instructions")] = False,
+    rate: Annotated[float, typer.Option(min=0, help="the generator's learning rate")] = Settings.generator_rate,
+    warm_up: Annotated[int, typer.Option(min=0, help="images that only teach the discriminators")] = Settings.warm_up,
 ) -> None:
     """Tune into a one-step generator. Example: python -m training.adversarial --init W --out runs/adversarial."""
-    train(data, init, out, minutes, Settings(batch=batch), tick_images, images)
+    settings = Settings(batch=batch, bfloat16=bfloat16, generator_rate=rate, warm_up=warm_up)
+    train(data, init, out, minutes, settings, tick_images, images)
 
 
 if __name__ == "__main__":

