@@ -200,21 +200,20 @@ class ValueOptions:
 
 
 @dataclass(frozen=True)
-class WorldOptions:
-    """A world by name or by value, on a day."""
+class NamedOptions:
+    """A world by name or by value, its edits with their dates."""
 
     name: WorldName = None
     root: RootName = None
     seed: Seed = None
     prompt: Prompt = None
-    day: Day = None
     quality: HowWell = None
 
     def world(self, cache: Path | None) -> World:
         """The world; registered ones are looked for in the cache folder."""
         from earthgen.world import checked_quality
 
-        world = self._named(cache).at(self.day)
+        world = self._named(cache)
         return world if self.quality is None else replace(world, quality=checked_quality(self.quality))
 
     def _named(self, cache: Path | None) -> World:
@@ -230,6 +229,17 @@ class WorldOptions:
         from earthgen.registry import WorldRegistry
 
         return WorldRegistry(cache).get(self.name)
+
+
+@dataclass(frozen=True)
+class WorldOptions(NamedOptions):
+    """A world by name or by value, on a day."""
+
+    day: Day = None
+
+    def world(self, cache: Path | None) -> World:
+        """The world on that day; registered ones are looked for in the cache folder."""
+        return super().world(cache).at(self.day)
 
 
 @dataclass(frozen=True)
