@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "earthgen": set(),
     "perception": {"earthgen"},
     "tileserver": {"earthgen", "perception"},
-    "datasets": {"earthgen"},
+    "datasets": {"earthgen", "perception"},
     "training": {"datasets", "earthgen", "perception"},
     "benchmarks": {"datasets", "earthgen", "perception", "tileserver", "training"},
 }

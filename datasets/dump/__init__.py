@@ -11,6 +11,8 @@ so any number of processes may make them in any order, and the folder's bytes do
     sample.py      pictures, masks and words of one item
     tasks.py       the tasks, each a function from an item to a sample
     formats/       folders that the field's loaders open
+    keeping.py     conditions on scores, read and spelled
+    scoring.py     the scores of an item, by what looks at worlds
     folder.py      the folder: items written whole, resumed, finished once
     running.py     serial, processes, Ray; limits and retries
     planning.py    what it will take, before it starts

@@ -8,9 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from datasets.dump.folder import HIDDEN, MANIFEST, DumpFolder, Record, line_of
+from datasets.dump.folder import DROPPED_LIST, HIDDEN, MANIFEST, DumpFolder, Record, line_of
 from datasets.dump.formats import format_of
 from datasets.dump.formats.base import json_bytes
+from datasets.dump.keeping import SCORES, parse
 from datasets.dump.sheet import sheet
 from datasets.dump.spec import SPLITS
 from datasets.dump.tasks import task_of
@@ -127,6 +128,7 @@ def readme(folder: DumpFolder, counts: Counts) -> str:
         "",
         "## Counts",
         "",
+        *_kept_lines(folder, total),
         f"| | {' | '.join(SPLITS)} |",
         "| --- " * (1 + len(SPLITS)) + "|",
         f"| items | {' | '.join(str(counts.items[split]) for split in SPLITS)} |",
@@ -185,6 +187,21 @@ def readme(folder: DumpFolder, counts: Counts) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _kept_lines(folder: DumpFolder, kept: int) -> list[str]:
+    """What a dump that keeps by scores says of that."""
+    spec = folder.spec
+    if not spec.keep_if:
+        return []
+    used = dict.fromkeys(condition.name for condition in parse(spec.keep_if))
+    return [
+        f"Of {spec.count} items that were made {kept} are here: those with `{spec.keep_if}`. Scores are in"
+        f" `{MANIFEST}`, those of the others in `{DROPPED_LIST}`; they come from `{folder.made_by['scores']}`.",
+        "",
+        *(f"- `{name}`: {SCORES[name]}" for name in used),
+        "",
+    ]
 
 
 def croissant(folder: DumpFolder) -> dict[str, Any]:

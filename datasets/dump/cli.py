@@ -23,7 +23,7 @@ from earthgen.cli_options import (
 from earthgen.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from datasets.dump.making import EngineOpener
+    from datasets.dump.making import EngineOpener, Maker
     from datasets.dump.planning import Estimate
     from datasets.dump.spec import DumpSpec
 
@@ -75,6 +75,15 @@ def dump(
     same_day: Annotated[
         bool, typer.Option("--same-day", help="Give pictures of several dates no light, haze and noise of their own.")
     ] = False,
+    keep_if: Annotated[
+        str,
+        typer.Option(
+            "--keep-if",
+            metavar='"NAME<NUMBER and ..."',
+            help="Keep only items whose scores fulfil this: anomaly, mahalanobis, slope, clipped, saturation, class_p,"
+            " change_f1.",
+        ),
+    ] = "",
     backend: Annotated[str, typer.Option(metavar="NAME", help="serial, process or ray.")] = "serial",
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes or actors, each with an engine.")] = 2,
     shard: Annotated[
@@ -127,6 +136,7 @@ def dump(
         steps=steps,
         scale=scale,
         date_effects=not same_day,
+        keep_if=keep_if,
     )
     check(spec)
     if backend not in BACKENDS:
@@ -157,12 +167,11 @@ def _run(
 ) -> None:
     from datasets.dump.folder import DumpFolder
     from datasets.dump.running import Limits, run, shard_range
-    from datasets.dump.tasks import task_of
 
     shard_range(spec, *options.shard)
     with ExitStack() as stack:
         maker = stack.enter_context(opener.open())
-        made_by = maker.made_by(task_of(spec.task).bands)
+        made_by = _made_by(maker, spec)
         folder = DumpFolder.create(options.output, spec, made_by, resume=options.resume)
         if options.backend != "serial":
             stack.close()  # Each worker has an engine of its own.
@@ -178,7 +187,10 @@ def _run(
             maker=maker if options.backend == "serial" else None,
         )
     if outcome.complete:
-        typer.echo(f"{options.output}: {spec.count} items, complete; see {options.output / 'README.md'}")
+        kept = f"{spec.count} items"
+        if spec.keep_if:
+            kept = f"{spec.count - sum(1 for _ in folder.dropped())} of {spec.count} items kept"
+        typer.echo(f"{options.output}: {kept}, complete; see {options.output / 'README.md'}")
         return
     left = f"{options.output}: {spec.count - outcome.missing} of {spec.count} items"
     if outcome.stopped:
@@ -191,12 +203,11 @@ def _plan(spec: DumpSpec, opener: EngineOpener, options: _Run, price: float | No
     from datasets.dump.folder import DumpFolder
     from datasets.dump.planning import estimate
     from datasets.dump.running import shard_range
-    from datasets.dump.tasks import task_of
 
     first, end = shard_range(spec, *options.shard)
     todo = list(range(first, end))
     with opener.open() as maker:
-        made_by = maker.made_by(task_of(spec.task).bands)
+        made_by = _made_by(maker, spec)
         if options.output.exists() and any(options.output.iterdir()):
             todo = DumpFolder.create(options.output, spec, made_by, resume=True).missing(first, end)
         if not todo:
@@ -220,6 +231,8 @@ def plan_lines(guess: Estimate, workers: int, price: float | None) -> list[str]:
         lines.append(f"price    {guess.core_hours():.3g} hours of a worker; say --price for money")
     else:
         lines.append(f"price    {guess.core_hours() * price:.2f} at {price:g} for a worker's hour")
+    if guess.kept < guess.measured:
+        lines.append(f"kept     {guess.kept} of {guess.measured} that were made")
     return [*lines, f"measured on {guess.measured} items of this dump, on this machine, now"]
 
 
@@ -249,6 +262,18 @@ def inspect(
             typer.echo(line)
     if report.faults:
         raise typer.Exit(1)
+
+
+def _made_by(maker: Maker, spec: DumpSpec) -> dict[str, str]:
+    """What the bytes depend on: engine and bands, and what scores the items."""
+    from datasets.dump.tasks import task_of
+
+    made_by = maker.made_by(task_of(spec.task).bands)
+    if spec.keep_if:
+        from datasets.dump.scoring import scored_by
+
+        made_by |= scored_by(spec)
+    return made_by
 
 
 def _numbers(text: str, what: str) -> tuple[float, ...]:

@@ -5,6 +5,7 @@
     DIR/.earthgen/parts/           items of formats that pack many in a file, until they are packed
     DIR/.earthgen/new/             files on their way; they get their names when they are whole
     DIR/manifest.jsonl             all records, when the dump is complete; items/ and parts/ are gone then
+    DIR/dropped.jsonl              of a dump that keeps by scores, the records of the items that it did not keep
 
 Nobody locks an item: two processes that make the same one write the same bytes.
 """
@@ -32,6 +33,9 @@ Record = dict[str, Any]
 
 HIDDEN = ".earthgen"
 MANIFEST = "manifest.jsonl"
+DROPPED_LIST = "dropped.jsonl"
+DROPPED = "dropped"
+"""Key of a record whose item was made and not kept."""
 _FAN = 1000
 """Items in one folder."""
 
@@ -150,18 +154,37 @@ class DumpFolder:
         write_whole(self.path / name, content, self._hidden / "new")
 
     def records(self) -> Iterator[Record]:
-        """The records of the items that are done, by index.
+        """The records of the items that are done and kept, by index.
 
         Raises:
             DumpError: one is damaged.
         """
-        if self.is_complete:
-            with self.manifest.open("rb") as lines:
+        return self._read_lines(MANIFEST) if self.is_complete else self._done(dropped=False)
+
+    def dropped(self) -> Iterator[Record]:
+        """The records of the items that are done and not kept, by index: key, split, scene and scores.
+
+        Raises:
+            DumpError: one is damaged, or there is no list of them.
+        """
+        if not self.spec.keep_if:
+            return iter(())
+        return self._read_lines(DROPPED_LIST) if self.is_complete else self._done(dropped=True)
+
+    def _read_lines(self, name: str) -> Iterator[Record]:
+        path = self.path / name
+        try:
+            with path.open("rb") as lines:
                 for line in lines:
-                    yield _parsed(line, self.manifest)
-            return
+                    yield _parsed(line, path)
+        except FileNotFoundError as error:
+            raise DumpError(f"{path} is missing; delete {self.manifest} and make the dump again") from error
+
+    def _done(self, *, dropped: bool) -> Iterator[Record]:
         for path in sorted(self._hidden.glob("items/*/*.json")):
-            yield _parsed(path.read_bytes(), path)
+            record = _parsed(path.read_bytes(), path)
+            if record.get(DROPPED, False) == dropped:
+                yield record
 
     def part_name(self, index: int) -> str:
         """The file of an item until it is packed."""

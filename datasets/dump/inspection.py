@@ -22,7 +22,7 @@ from PIL import Image
 
 from datasets.dump.cards import CROISSANT, READER, Counts, caption_of
 from datasets.dump.errors import DumpError
-from datasets.dump.folder import HIDDEN, MANIFEST, DumpFolder, Record, digest
+from datasets.dump.folder import DROPPED_LIST, HIDDEN, MANIFEST, DumpFolder, Record, digest
 from datasets.dump.formats import format_of
 from datasets.dump.places import BUFFER
 from datasets.dump.sample import Bytes
@@ -148,10 +148,15 @@ def _dump(path: Path, progress: Progress | None) -> tuple[Report, list[tuple[byt
     expected = {MANIFEST, "README.md", "sheet.png", READER, CROISSANT}
     tiles: dict[str, str] = {}
     extents: list[tuple[str, list[float]]] = []
+    gone = {record["index"] for record in folder.dropped()}
+    kept = [index for index in range(spec.count) if index not in gone]
+    if spec.keep_if:
+        about["kept"] = f"{len(kept)} of {spec.count} items, those with {spec.keep_if}"
+        expected.add(DROPPED_LIST)
     number = 0
     for number, record in enumerate(folder.records(), 1):
         try:
-            _check_index(record, number - 1)
+            _check_index(record, kept, number - 1)
             report.counts.add(record)
             # A tile is a world's pixels; items that are the same at all dates are the same item.
             tile = json.dumps([[view["world"], view["box"]] for view in record["views"].values()])
@@ -171,18 +176,20 @@ def _dump(path: Path, progress: Progress | None) -> tuple[Report, list[tuple[byt
         except (LookupError, TypeError, AttributeError) as error:
             report.faults.append(f"record {number - 1} of {MANIFEST} is damaged: {error!r}")
         if progress:
-            progress(number, spec.count)
-    if number != spec.count:
-        report.faults.append(f"{MANIFEST} has {number} items, the dump has {spec.count}")
+            progress(number, len(kept))
+    if number != len(kept):
+        report.faults.append(f"{MANIFEST} has {number} items, the dump has {len(kept)}")
     seen.compare()
     _check_apart(report, extents)
     _check_balance(report)
     return report, rows
 
 
-def _check_index(record: Record, index: int) -> None:
-    if record["index"] != index:
-        raise KeyError(f"index {record['index']} where {index} belongs")
+def _check_index(record: Record, kept: list[int], place: int) -> None:
+    if place >= len(kept):
+        raise KeyError(f"index {record['index']} after the last item")
+    if record["index"] != kept[place]:
+        raise KeyError(f"index {record['index']} where {kept[place]} belongs")
 
 
 Read = Callable[[Record, str], bytes]

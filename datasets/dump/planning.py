@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.dump.folder import DumpFolder
+from datasets.dump.folder import DROPPED, DumpFolder
 from datasets.dump.formats import format_of
 from datasets.dump.making import Maker
 from datasets.dump.places import scene_number
-from datasets.dump.records import item_files
+from datasets.dump.records import made_item
 from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import item_of, task_of
+from datasets.dump.tasks import item_of
 
 SAMPLES = 3
 """Scenes of which an item or two is made."""
@@ -30,6 +30,7 @@ class Estimate:
         seconds: of one worker for all items.
         bytes: of all items' files.
         measured: items that this rests on.
+        kept: how many of them were kept.
     """
 
     items: int
@@ -38,6 +39,7 @@ class Estimate:
     seconds: float
     bytes: int
     measured: int
+    kept: int
 
     def core_hours(self) -> float:
         """Hours of one worker."""
@@ -53,10 +55,11 @@ def estimate(spec: DumpSpec, maker: Maker, made_by: dict[str, str], todo: list[i
         made_by: what its bytes depend on.
         todo: indices of the items to be made, not empty.
     """
-    folder, form, task = DumpFolder(Path(), spec, made_by), format_of(spec.format), task_of(spec.task)
+    folder, form = DumpFolder(Path(), spec, made_by), format_of(spec.format)
     first: list[float] = []
     further: list[float] = []
     sizes: list[int] = []
+    kept = 0
     step = max(1, len(todo) // SAMPLES)
     for start in todo[::step][:SAMPLES]:
         for index in (start, start + 1):
@@ -64,9 +67,10 @@ def estimate(spec: DumpSpec, maker: Maker, made_by: dict[str, str], todo: list[i
                 continue
             begun = time.perf_counter()
             item = item_of(spec, index)
-            _, files = item_files(folder, form, item, task.make(maker, item))
+            record, files = made_item(maker, folder, form, item)
             (first if index == start else further).append(time.perf_counter() - begun)
             sizes.append(sum(map(len, files.values())))
+            kept += not record.get(DROPPED, False)
     seconds_first = statistics.fmean(first)
     seconds_next = statistics.fmean(further) if further else seconds_first
     scenes = len({scene_number(spec, index) for index in todo})
@@ -78,4 +82,5 @@ def estimate(spec: DumpSpec, maker: Maker, made_by: dict[str, str], todo: list[i
         seconds,
         round(statistics.fmean(sizes) * len(todo)),
         len(sizes),
+        kept,
     )

@@ -3,7 +3,7 @@
 A record, as JSON types: `index`, `key`, `split`, `scene`, `metres` (a pixel, in the middle), `label`, `views` and
 `masks` by role with their `file`, `things` (class, box, polygons, run lengths, phrase), `captions`, `questions`,
 `about`, `worlds` by id, and `files` with their SHA-256. Views say which `world`, which `box` (zoom, row, column,
-height, width), which `bounds` (degrees) and which `date`.
+height, width), which `bounds` (degrees) and which `date`. Records of a dump that keeps by scores have `scores`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.dump.folder import HIDDEN, DumpFolder, Record, digest
+from datasets.dump.folder import DROPPED, HIDDEN, DumpFolder, Record, digest
 from datasets.dump.sample import Sample, bbox_of, polygons_of, run_lengths
 from datasets.dump.sheet import PREVIEWS, preview
 from datasets.dump.tasks import Item, legends, task_of
@@ -25,9 +25,22 @@ if TYPE_CHECKING:
 
 def make_item(maker: Maker, folder: DumpFolder, form: Format, item: Item) -> int:
     """Make an item and write it; returns the bytes of its files."""
+    return folder.write_item(*made_item(maker, folder, form, item))
+
+
+def made_item(maker: Maker, folder: DumpFolder, form: Format, item: Item) -> tuple[Record, dict[str, bytes]]:
+    """The record of an item and its files by name; an item that is not kept has a short record and no files."""
     sample = task_of(item.spec.task).make(maker, item)
-    record, files = item_files(folder, form, item, sample)
-    return folder.write_item(record, files)
+    if not item.spec.keep_if:
+        return item_files(folder, form, item, sample)
+    from datasets.dump.scoring import is_kept, scores_of
+
+    scores = scores_of(item, sample)
+    if is_kept(item.spec, scores):
+        record, files = item_files(folder, form, item, sample)
+        return record | {"scores": scores}, files
+    about = {"index": item.index, "key": item.key, "split": item.scene.split, "scene": item.scene.number}
+    return about | {DROPPED: True, "scores": scores}, {}
 
 
 def item_files(folder: DumpFolder, form: Format, item: Item, sample: Sample) -> tuple[Record, dict[str, bytes]]:

@@ -21,7 +21,7 @@ from typing import Literal, get_args
 
 from datasets.dump.cards import write_cards
 from datasets.dump.errors import DumpError, DumpSpecError
-from datasets.dump.folder import DumpFolder
+from datasets.dump.folder import DROPPED_LIST, DumpFolder, line_of
 from datasets.dump.formats import format_of
 from datasets.dump.making import Maker, Opener
 from datasets.dump.places import scene_number
@@ -74,6 +74,10 @@ def check(spec: DumpSpec) -> None:
     """Raise DumpSpecError unless such a dump can be made."""
     task_of(spec.task).check(spec)
     format_of(spec.format).check(spec)
+    if spec.keep_if:
+        from datasets.dump.scoring import check_scores
+
+        check_scores(spec)
 
 
 def shard_range(spec: DumpSpec, number: int, count: int) -> tuple[int, int]:
@@ -143,13 +147,20 @@ def finish(folder: DumpFolder) -> None:
     """Write what all items together make, once; a second process waits for the first and does nothing.
 
     Raises:
-        DumpError: the disk is full.
+        DumpError: the disk is full, or no item was kept.
     """
     with folder.finishing() as needed:
         if needed:
             try:
+                if next(folder.records(), None) is None:
+                    raise DumpError(
+                        f"none of the {folder.spec.count} items of {folder.path} fulfils {folder.spec.keep_if}; name"
+                        " another folder and conditions that more items fulfil, or make more"
+                    )
                 format_of(folder.spec.format).finish(folder, folder.records)
                 write_cards(folder)
+                if folder.spec.keep_if:
+                    folder.write(DROPPED_LIST, b"".join(map(line_of, folder.dropped())))
                 folder.complete(folder.records())
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from datasets.dump.errors import DumpSpecError
+from datasets.dump.keeping import parse, spelled
 from earthgen.pyramid import EQUATOR_GSD, LEVEL_ZOOMS, MAX_ZOOM
 from earthgen.world import Root
 
@@ -42,6 +43,8 @@ class DumpSpec:
         steps: dates of a time series.
         scale: how many times coarser the low picture of a super-resolution pair is.
         date_effects: whether pictures of several dates differ in light, season, haze, optics and noise, too.
+        keep_if: conditions on scores that items have to fulfil, see `datasets.dump.keeping`; "" keeps all. `count`
+            items are made, so fewer are kept.
 
     Raises:
         DumpSpecError: a value out of range.
@@ -59,8 +62,10 @@ class DumpSpec:
     steps: int = 6
     scale: int = 4
     date_effects: bool = True
+    keep_if: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "keep_if", spelled(parse(self.keep_if)))
         _check_range("count", self.count, 1, MAX_COUNT)
         _check_range("seed", self.seed, 0, MAX_SEED)
         _check_range("size", self.size, MIN_SIZE, MAX_SIZE)
@@ -123,6 +128,8 @@ class DumpSpec:
             words.append(f"--scale {self.scale}")
         if not self.date_effects:
             words.append("--same-day")
+        if self.keep_if:
+            words.append(f'--keep-if "{self.keep_if}"')
         return " ".join([*words, "-o DIR"])
 
 
