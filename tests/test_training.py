@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Sequence
@@ -20,16 +21,18 @@ import training.prompt
 import training.prompt_denoiser
 from datasets.packs import PACKS, DatasetNotFoundError, Picture, imagery_folder, read_pack
 from datasets.pyramids import BAND_GSDS, CropSampler, Level, halved, picture_levels
+from earthgen.denoiser import Condition, Preconditioned
 from earthgen.detail import split
 from earthgen.roots import RootImage
 from earthgen.roots.denoised import PromptDenoiser
 from earthgen.roots.prompt import PromptGenerator
 from earthgen.unet import ALIGNMENT
 from earthgen.weights import load_weights
-from tests.tiny import save_tiny_weights
+from tests.tiny import save_tiny_weights, tiny_net
 from training.augment import regrade, stored_parent
 from training.busyness import Busyness, busyness
 from training.checkpoint import load_checkpoint
+from training.depthwise import DepthwiseConv2d, learn_quickly
 from training.export import main as export
 from training.lattice import Lattice
 from training.pool import ChildPool, RootCrops
@@ -128,12 +131,12 @@ def test_a_regraded_parent_is_the_mean_of_regraded_children() -> None:
 @pytest.mark.slow
 def test_ten_steps_are_five_stop_resume_five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "imagery").mkdir()
-    monkeypatch.setattr(training.cascade, "read_levels", scenes)
+    monkeypatch.setattr(training.cascade, "read_levels", described_scenes)
     settings = training.cascade.Settings(batch=2, warm_up=8)
     init = save_tiny_weights(tmp_path / "init")
 
     def run(out: str, images: int) -> None:
-        training.cascade.train(tmp_path, tmp_path / out, 60.0, settings, 10, init, images)
+        training.cascade.train(tmp_path, tmp_path / out, 60.0, settings, 10, init, images, LetterCounts())
 
     run("whole", 20)
     run("parts", 10)
@@ -144,8 +147,8 @@ def test_ten_steps_are_five_stop_resume_five(tmp_path: Path, monkeypatch: pytest
         assert all(torch.allclose(whole[kind][name], value, atol=1e-6) for name, value in parts[kind].items())
     lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [10, 20]
-    assert set(lines[-1]["held_out"]) == {f"{BAND_GSDS[band]:g}m" for band in (0, 1, 2, 5)}
-    assert len(list((tmp_path / "parts" / "sheets").glob("*.jpg"))) == 2
+    assert set(lines[-1]["held_out"]) == {f"{BAND_GSDS[band]:g}m" for band in (2, 4, 5, 6)}
+    assert len(list((tmp_path / "parts" / "sheets").glob("*.jpg"))) == 4
     export(tmp_path / "parts" / "checkpoint.pt", tmp_path / "weights")
     shipped = load_weights(tmp_path / "weights").net.state_dict()
     assert all(torch.allclose(shipped[name], value, rtol=1e-2, atol=1e-3) for name, value in parts["ema"].items())
@@ -230,6 +233,50 @@ def test_the_denoising_prompt_roots_training_resumes_to_the_same_numbers(
     assert any(value.any() for name, value in parts["net"].items() if name.endswith("leave.weight"))
     lines = [json.loads(line) for line in (tmp_path / "parts" / "log.jsonl").read_text().splitlines()]
     assert [line["images"] for line in lines] == [4, 8]
+
+
+@pytest.mark.parametrize(("kernel", "side"), [(3, 9), (7, 16)])
+def test_quick_depthwise_convolutions_learn_what_torch_would(kernel: int, side: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    plain = torch.nn.Sequential(
+        torch.nn.Conv2d(12, 12, kernel, padding=kernel // 2, groups=12), torch.nn.Conv2d(12, 3, 1)
+    )
+    quick = copy.deepcopy(plain)
+    learn_quickly(quick)
+    assert [type(layer) for layer in quick] == [DepthwiseConv2d, torch.nn.Conv2d]
+    x = torch.randn(2, 12, side, side + 3, generator=random)
+    gradients = []
+    for net in (plain, quick):
+        given = x.clone().requires_grad_(True)
+        net(given).square().sum().backward()
+        gradients.append([given.grad, *(parameter.grad for parameter in net.parameters())])
+    for expected, found in zip(*gradients, strict=True):
+        assert expected is not None and found is not None
+        assert torch.allclose(found, expected, rtol=1e-4, atol=1e-3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert quick(x).dtype == torch.bfloat16
+        quick(x).float().square().sum().backward()
+
+
+def test_a_regression_is_shown_noise_and_nothing_of_the_children() -> None:
+    seen: list[torch.Tensor] = []
+
+    class Spy(Preconditioned):
+        def forward(self, x: torch.Tensor, sigma: torch.Tensor, condition: Condition) -> torch.Tensor:
+            seen.append(x)
+            return torch.zeros_like(x)
+
+    model, sigma = Spy(tiny_net()), torch.full((2,), training.cascade.REGRESSION_SIGMA)
+    condition = Condition(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8), torch.zeros(2))
+    states = torch.zeros(2, 45, 8, 8), torch.ones(2, 45, 8, 8)
+    for regression in (True, False):
+        settings = training.cascade.Settings(regression=regression)
+        losses = [
+            training.cascade.step_loss(model, state, condition, sigma, torch.Generator().manual_seed(0), settings)
+            for state in states
+        ]
+        assert torch.equal(seen[-2], seen[-1]) == regression
+        assert losses[0].tolist() == [0.0, 0.0] and bool((losses[1] > 0).all())
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ from earthgen.roots import open_root
 from earthgen.world import World
 from training.augment import regrade, stored_parent
 from training.busyness import Busyness
-from training.checkpoint import network_config
+from training.checkpoint import network_config, with_text
 from training.depthwise import learn_quickly
 from training.discriminator import FINEST_UNIT, PatchDiscriminator
 from training.ema import update_ema
@@ -212,17 +212,6 @@ def cut_distance(
 
     again = generator.state(part(noise, keep), part(fake.parent, keep), fake.log2_gsd, text)
     return (part(again, within) - part(state, inside)).abs().mean()
-
-
-def with_text(net: DetailDenoiser, width: int) -> DetailDenoiser:
-    """The network, or a copy of it that hears text vectors of that width and as yet heeds none."""
-    if net.config["text_width"] == width:
-        return net
-    hearing = DetailDenoiser.from_config({**network_config(net), "text_width": width})
-    missing, unexpected = hearing.load_state_dict(net.state_dict(), strict=False)
-    if unexpected or any(not name.startswith("row_embedding.text") for name in missing):
-        raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
-    return cast(DetailDenoiser, hearing)
 
 
 def train(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin
+
+from earthgen.denoiser import DetailDenoiser
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -30,3 +32,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def network_config(net: ConfigMixin) -> dict[str, Any]:
     """The network's configuration as plain values, without what diffusers remembers about files."""
     return {name: value for name, value in net.config.items() if not name.startswith("_")}
+
+
+def with_text(net: DetailDenoiser, width: int) -> DetailDenoiser:
+    """The network, or a copy of it that hears text vectors of that width and as yet heeds none."""
+    if net.config["text_width"] == width:
+        return net
+    hearing = DetailDenoiser.from_config({**network_config(net), "text_width": width})
+    missing, unexpected = hearing.load_state_dict(net.state_dict(), strict=False)
+    if unexpected or any(not name.startswith("row_embedding.text") for name in missing):
+        raise ValueError(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+    return cast(DetailDenoiser, hearing)
