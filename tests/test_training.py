@@ -16,6 +16,7 @@ from PIL import Image
 
 import training.adversarial
 import training.cascade
+import training.distil
 import training.evenness
 import training.prompt
 import training.prompt_denoiser
@@ -27,7 +28,7 @@ from earthgen.roots import RootImage
 from earthgen.roots.denoised import PromptDenoiser
 from earthgen.roots.prompt import PromptGenerator
 from earthgen.unet import ALIGNMENT
-from earthgen.weights import load_weights
+from earthgen.weights import load_qualities, load_weights
 from tests.tiny import save_tiny_weights, tiny_net
 from training.augment import regrade, stored_parent
 from training.busyness import Busyness, busyness
@@ -307,6 +308,33 @@ def test_the_adversarial_tail_resumes_and_samples_in_one_step(tmp_path: Path, mo
     assert parts["net"]["row_embedding.text.weight"].any()
     last = json.loads((tmp_path / "parts" / "log.jsonl").read_text().splitlines()[-1])
     assert "2446m" in last["descent"]
+
+
+@pytest.mark.slow
+def test_distillation_resumes_and_brings_a_small_student_nearer_to_its_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imagery").mkdir()
+    monkeypatch.setattr(training.distil, "read_levels", described_scenes)
+    monkeypatch.setattr(training.distil, "_POOL_BEGINS", 1)
+    settings = training.distil.Settings((8, 8, 8), (1, 1, 1, 1, 1), batch=2, warm_up=4)
+    teacher = save_tiny_weights(tmp_path / "teacher")
+
+    def run(out: str, images: int) -> None:
+        training.distil.train(tmp_path, teacher, tmp_path / out, 60.0, settings, 20, images)
+
+    run("whole", 40)
+    run("parts", 20)
+    run("parts", 40)
+    whole, parts = (load_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    for kind in ("net", "ema", "patches"):
+        assert all(torch.allclose(whole[kind][name], value, atol=1e-5) for name, value in parts[kind].items())
+    # One step, whatever the teacher takes.
+    assert tuple(parts["config"]["sigmas"]) == (3.0, 0.0)
+    first, last = (json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines())
+    assert last["state"] < first["state"]
+    export(tmp_path / "whole" / "checkpoint.pt", teacher / "draft")
+    assert load_qualities(teacher)["draft"].weights.id == load_weights(teacher / "draft").id
 
 
 def green_root(water_columns: int = 0) -> RootCrops:
