@@ -54,7 +54,7 @@ from earthgen.roots import open_root
 from earthgen.shared_store import SharedStore
 from earthgen.store import PixelStore, StoreCounts
 from earthgen.weights import load_qualities
-from earthgen.world import STANDARD, Quality, World
+from earthgen.world import QUALITIES, STANDARD, Quality, World
 
 Pixels = npt.NDArray[np.uint8]
 Cancelled = Callable[[], bool]
@@ -331,6 +331,12 @@ class Engine:
     def counts(self) -> StoreCounts:
         """Hits, computations and faults of the cache since the engine was opened."""
         return self._store.counts
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """The qualities whose pixels differ from the standard ones, and "standard", from least work to most."""
+        own = self._kits[STANDARD].fingerprint
+        return tuple(name for name in QUALITIES if name == STANDARD or self._kits[name].fingerprint != own)
 
     @property
     def cached_bytes(self) -> int:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from earthgen.errors import RequestCancelledError, WorldError
 from earthgen.pyramid import ROOT_ZOOM, Box, Window, point_pixel, tile_box, windows_of, world_size
-from earthgen.world import World
+from earthgen.world import Quality, World
 
 Cancelled = Callable[[], bool]
 
@@ -48,6 +48,10 @@ class FakeEngine:
         self._lock = threading.Lock()
         self._finished: set[tuple[str, Box]] = set()
         self._running: list[Box] = []
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        return ("draft", "standard")
 
     @property
     def cached_bytes(self) -> int:

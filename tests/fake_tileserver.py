@@ -81,7 +81,7 @@ def create_fake_app() -> FastAPI:
     def world(name: str) -> dict[str, Any]:
         for known in WORLDS:
             if known["name"] == name:
-                return known
+                return {"qualities": ["draft", "standard"], **known}
         raise HTTPException(404, f"no world is called {name!r}")
 
     @app.get("/activity")

@@ -106,6 +106,26 @@ def test_root_is_part_of_the_address(open_page: OpenPage) -> None:
     assert seeds(page.tiles) == {"3"}
 
 
+def test_a_draft_is_chosen_linked_and_taken_back(open_page: OpenPage) -> None:
+    page = open_page("/#world=planet&seed=3")
+    assert all("quality" not in url for url in page.tiles)
+    page.tiles.clear()
+    # The server behind this page makes drafts, and nothing better than the standard.
+    assert page.locator("#quality option:not([hidden])").all_inner_texts() == ["Draft: quick", "Standard"]
+    page.select_option("#quality", "draft")
+    expect(page).to_have_url(re.compile(r"[#&]quality=draft(&|$)"))
+    page.wait_for_selector(IDLE, state="attached")
+    assert page.tiles and all("quality=draft" in url for url in page.tiles)
+    again = open_page(page.url.removeprefix(page.evaluate("location.origin")))
+    assert again.input_value("#quality") == "draft"
+    assert all("quality=draft" in url for url in again.tiles)
+    page.tiles.clear()
+    page.go_back()
+    expect(page.locator("#quality")).to_have_value("standard")
+    page.wait_for_selector(IDLE, state="attached")
+    assert all("quality" not in url for url in page.tiles)
+
+
 def test_new_planet_is_another_one_each_time(open_page: OpenPage) -> None:
     page = open_page("/")
     found = set()
@@ -259,10 +279,22 @@ def test_keyboard_alone_is_enough(open_page: OpenPage) -> None:
 def test_focus_goes_through_every_control_in_reading_order(open_page: OpenPage) -> None:
     page = open_page("/")
     order = []
-    for _ in range(15):
+    for _ in range(20):
         page.keyboard.press("Tab")
         order.append(page.evaluate("(({ id, name, className }) => id || name || className)(document.activeElement)"))
-    wanted = ["fold", "world", "seed", "dice", "lock", "new-planet", "projection", "share", "help", "maplibregl-canvas"]
+    wanted = [
+        "fold",
+        "world",
+        "seed",
+        "dice",
+        "lock",
+        "quality",
+        "new-planet",
+        "projection",
+        "share",
+        "help",
+        "maplibregl-canvas",
+    ]
     assert [name for name in order if name in wanted] == wanted
 
 

@@ -88,6 +88,7 @@ def test_qualities_of_one_step_weights_share_their_pixels(tmp_path: Path) -> Non
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "sigmas": [5.0, 0.0]}))
     with open_tiny(tmp_path) as engine:
+        assert engine.qualities == ("standard",)
         engine.pixels(of_quality("standard"), BOX)
         done = engine.activity().done
         for quality in QUALITIES:
@@ -137,6 +138,7 @@ def test_over_http(engine: Engine, tmp_path: Path) -> None:
         for quality, answer in answers.items():
             shown = np.asarray(Image.open(BytesIO(answer.content)))
             assert np.array_equal(shown, engine.tile(of_quality(quality), 8, 130, 90))
+        assert client.get("/worlds/planet").json()["qualities"] == list(QUALITIES)
         described = client.get("/worlds/planet/WebMercatorQuad/tilejson.json?seed=7&quality=draft").json()
         assert "quality=draft" in described["tiles"][0]
         refused = client.get(f"{TILE}?quality=ultra")

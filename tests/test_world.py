@@ -130,7 +130,7 @@ def test_absent_and_null_keys_take_their_defaults() -> None:
         ({"edits": 0}, "edits must be a list"),
         ({"edits": "abc"}, "edits must be a list"),
         ({"edits": [7]}, "edits must be a list"),
-        ({"colour": "red"}, "unknown keys 'colour'; allowed: edits, gsd, guidance, negative, prompt, quality, root, seed"),
+        ({"colour": "red"}, "unknown keys 'colour'; allowed: edits, gsd, guidance, negative, prompt, quality, root"),
         ({"negative": 7}, "negative is 7"),
         ({"negative": "x" * (MAX_PROMPT_CHARACTERS + 1)}, "negative has 513 characters; at most 512"),
         ({"guidance": 0.99}, "guidance is 0.99; a number from 1 to 20"),

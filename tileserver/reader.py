@@ -49,7 +49,7 @@ from earthgen.pyramid import (
     tile_box,
     world_size,
 )
-from earthgen.world import World
+from earthgen.world import Quality, World
 
 WEB_MERCATOR = CRS.from_epsg(3857)
 WORLD_BOUNDS: Bounds = (-180.0, -MAX_LATITUDE, 180.0, MAX_LATITUDE)
@@ -95,6 +95,11 @@ class WorldEngine(Protocol):
     @property
     def fingerprint(self) -> str:
         """Changes when the pixels of an address could."""
+        ...
+
+    @property
+    def qualities(self) -> tuple[Quality, ...]:
+        """The qualities whose pixels differ."""
         ...
 
     @property

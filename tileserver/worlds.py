@@ -53,6 +53,7 @@ def describe(request: Request, name: str, world: World, query: str = "") -> dict
         "minzoom": world.min_zoom,
         "maxzoom": MAX_ZOOM,
         "weights": service.engine.weights_id,
+        "qualities": service.engine.qualities,
         "version": service.version,
         "links": {
             "self": base + suffix,

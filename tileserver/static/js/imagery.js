@@ -70,7 +70,7 @@ export class Imagery {
 
 /** @param {import("./service.js").WorldAddress} one @param {import("./service.js").WorldAddress} other */
 function sameButForTheDay(one, other) {
-  const rest = ({ world, seed, prompt, negative, gsd, guidance, version }) =>
-    JSON.stringify([world, seed, prompt, negative, gsd, guidance, version]);
+  const rest = ({ world, seed, prompt, negative, gsd, guidance, quality, version }) =>
+    JSON.stringify([world, seed, prompt, negative, gsd, guidance, quality, version]);
   return rest(one) === rest(other);
 }

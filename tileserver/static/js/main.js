@@ -23,6 +23,7 @@ import {
   openPlaces,
   openSection,
   showHelp,
+  showQualities,
   showView,
   summaryOf,
   toggleFold,
@@ -139,6 +140,11 @@ function start(map) {
       showTiles();
       say(view.date === null ? "No date" : `The world on ${view.date}`);
     }
+    if (view.quality !== before.quality && !world.isOpening) {
+      world.setQuality(view.quality);
+      showTiles();
+      say(`Detail: ${view.quality}`);
+    }
     showPanels();
   }
 
@@ -163,6 +169,7 @@ function start(map) {
     if (signal === null) return;
     // The day may have changed while the server was asked.
     world.setDate(views.view.date);
+    world.setQuality(views.view.quality);
     showTiles();
     showPanels();
     const summary = summaryOf(views.view, world.registered);
@@ -183,6 +190,7 @@ function start(map) {
     const { view } = views;
     const days = daysOf(world.edits);
     showView(view, world.registered);
+    showQualities(world.description?.qualities ?? [], view.quality);
     editor.show(world.description);
     timeline.show(days, view.date);
     undo.show(world);
@@ -215,6 +223,7 @@ function start(map) {
       chooseSeed: (seed) => change({ seed }),
       anotherSeed,
       newPlanet,
+      chooseQuality: (quality) => change({ quality }),
       chooseProjection: (projection) => change({ projection }),
       visit: (place) => travel.to(place, place.name),
       find: (kind) => travel.find(kind),

@@ -1,7 +1,7 @@
 // The world that is on screen, as the server describes it.
 
 import { ServiceError, beginningOf, describeWorld, zoomsOf } from "./service.js";
-import { isNamedRoot } from "./view_state.js";
+import { DEFAULT_VIEW, isNamedRoot } from "./view_state.js";
 
 /** Stands in where the server describes nothing. */
 const NO_DESCRIPTION = { id: "", name: "earth", root: "earth", seed: "0", edits: [] };
@@ -84,6 +84,11 @@ export class OpenWorld extends EventTarget {
     this.address = { ...this.address, date };
   }
 
+  /** Look at the world made with more or less work. @param {import("./view_state.js").Quality} quality */
+  setQuality(quality) {
+    this.address = { ...this.address, quality: sent(quality) };
+  }
+
   /** @param {import("./service.js").WorldDescription} description @param {import("./service.js").WorldAddress} address */
   become(description, address, home) {
     this.description = description;
@@ -119,8 +124,13 @@ export class OpenWorld extends EventTarget {
   }
 }
 
+/** The usual quality goes without saying, so that its tiles have one address. @param {import("./view_state.js").Quality} quality */
+function sent(quality) {
+  return quality === DEFAULT_VIEW.quality ? null : quality;
+}
+
 /** How the service addresses the world of a view. @param {import("./view_state.js").View} view */
-function addressOf({ world, seed, prompt, negative, gsd, guidance, date }) {
-  const named = { world, seed: isNamedRoot(world) ? seed : null, date, version: null };
+function addressOf({ world, seed, prompt, negative, gsd, guidance, date, quality }) {
+  const named = { world, seed: isNamedRoot(world) ? seed : null, date, quality: sent(quality), version: null };
   return world === "prompt" ? { ...named, prompt, negative, gsd, guidance } : named;
 }

@@ -21,6 +21,7 @@ let last = null;
  * @property {(seed: string) => void} chooseSeed
  * @property {() => void} anotherSeed
  * @property {() => void} newPlanet
+ * @property {(quality: import("./view_state.js").Quality) => void} chooseQuality
  * @property {(projection: "globe" | "flat") => void} chooseProjection
  * @property {(place: import("./places.js").Place) => void} visit
  * @property {(kind: import("./terrain_search.js").Kind) => void} find
@@ -64,6 +65,7 @@ export function bindPanel(actions) {
   });
   element("lock").addEventListener("click", toggleLock);
   element("new-planet").addEventListener("click", actions.newPlanet);
+  element("quality").addEventListener("change", (event) => actions.chooseQuality(event.target.value));
   for (const input of document.querySelectorAll("input[name=projection]")) {
     input.addEventListener("change", () => actions.chooseProjection(input.value));
   }
@@ -125,6 +127,17 @@ export function showView(view, registered) {
       : "Nobody has been here. Pick a kind of land and the map finds some by its colours.";
   element("attribution").textContent = ATTRIBUTIONS[root] ?? "";
   updateWorldControls();
+}
+
+/**
+ * Offer the qualities that differ on this server; where all are alike there is nothing to choose.
+ * @param {import("./view_state.js").Quality[]} offered
+ * @param {import("./view_state.js").Quality} chosen
+ */
+export function showQualities(offered, chosen) {
+  for (const option of element("quality").options) option.hidden = !offered.includes(option.value) && option.value !== chosen;
+  element("quality").value = chosen;
+  element("quality-field").hidden = offered.length < 2 && (offered.includes(chosen) || offered.length === 0);
 }
 
 const ATTRIBUTIONS = {

@@ -99,8 +99,9 @@ async function request(path, options) {
  */
 
 /**
- * @typedef {WorldValue & {id: string, name: string, minzoom?: number, version?: string}} WorldDescription
+ * @typedef {WorldValue & {id: string, name: string, minzoom?: number, version?: string, qualities?: import("./view_state.js").Quality[]}} WorldDescription
  *   name: a built-in world's, or the id
+ *   qualities: those whose pictures differ
  *   version: of the server's pictures: with it in their address, browsers may keep them for ever
  */
 
@@ -221,6 +222,7 @@ export async function getActivity(signal) {
  * @property {number} [gsd]
  * @property {number} [guidance]
  * @property {string | null} [date] the day whose edits are shown
+ * @property {import("./view_state.js").Quality | null} [quality] null: standard
  * @property {string | null} [version] of the pictures; null: not known
  */
 
@@ -252,9 +254,9 @@ export function pathOf(world, what, more = {}) {
 
 /** @param {WorldAddress} world @param {Record<string, string | number>} [more] */
 function queryOf(world, more = {}) {
-  const { seed, prompt, negative, gsd, guidance, date, version } = world;
+  const { seed, prompt, negative, gsd, guidance, date, quality, version } = world;
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries({ seed, prompt, negative, gsd, guidance, date, v: version, ...more })) {
+  for (const [name, value] of Object.entries({ seed, prompt, negative, gsd, guidance, date, quality, v: version, ...more })) {
     if (value !== null && value !== undefined && value !== "") query.set(name, String(value));
   }
   return query.size > 0 ? `?${query}` : "";

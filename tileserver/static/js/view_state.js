@@ -24,10 +24,13 @@ export const MAX_GUIDANCE = 20;
 
 /**
  * @typedef {WorldFields & Camera & {
- *   date: string | null, compare: string | null, projection: "globe" | "flat"}} View
+ *   date: string | null, quality: Quality, compare: string | null, projection: "globe" | "flat"}} View
  *   date: ISO day whose edits are shown; null: those that never end
+ *   quality: with how much work the server makes detail
  *   compare: what lies on the left of the swipe: "original", the world without edits, or an ISO day; null: no swipe
  */
+
+/** @typedef {"draft" | "standard" | "best"} Quality */
 
 /**
  * @typedef {object} Camera
@@ -47,6 +50,7 @@ export const DEFAULT_VIEW = Object.freeze({
   gsd: 1,
   guidance: 1,
   date: null,
+  quality: "standard",
   compare: null,
   projection: "globe",
   zoom: null,
@@ -124,6 +128,9 @@ export function readView(location) {
     if (isDay(date)) view.date = date;
     else problems.push(`date ${shown(date)} is not a day such as 2026-05-01`);
   }
+  const quality = given.get("quality");
+  if (quality === "draft" || quality === "standard" || quality === "best") view.quality = quality;
+  else if (quality !== null) problems.push(`quality ${shown(quality)} is none of draft, standard and best`);
   const compare = given.get("compare");
   if (compare !== null) {
     if (compare === "original" || isDay(compare)) view.compare = compare;
@@ -164,6 +171,7 @@ export function formatView(view) {
     if (view.guidance !== DEFAULT_VIEW.guidance) fields.set("guidance", String(view.guidance));
   }
   if (view.date !== null) fields.set("date", view.date);
+  if (view.quality !== DEFAULT_VIEW.quality) fields.set("quality", view.quality);
   if (view.compare !== null) fields.set("compare", view.compare);
   fields.set("projection", view.projection);
   if (view.zoom !== null) {
