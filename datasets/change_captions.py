@@ -336,7 +336,7 @@ _WENT = (("disappears", "disappear"), ("has disappeared", "have disappeared"))
 _REMOVED = (("is removed", "are removed"), ("has been removed", "have been removed"))
 _REPLACED = (("is replaced by", "are replaced by"), ("has been replaced by", "have been replaced by"))
 _BECAME = (("becomes", "become"), ("turns into", "turn into"))
-_NOTHING = (
+NOTHING = (
     "nothing has changed",
     "there is no change",
     "no change has taken place",
@@ -345,6 +345,7 @@ _NOTHING = (
     "there is no change in the scene",
     "the ground is the same on both dates",
 )
+"""Sentences that say so."""
 _Made = tuple[str, tuple[Claim, ...]]
 T = TypeVar("T")
 
@@ -360,8 +361,8 @@ def describe(record: ChangeRecord, random: np.random.Generator, count: int = SEN
         count: how many; fewer come back only if the record has not so many.
     """
     if not record.arrivals:
-        chosen = random.permutation(len(_NOTHING))[:count]
-        return tuple(Sentence(_NOTHING[number], (Claim("nothing"),)) for number in chosen)
+        chosen = random.permutation(len(NOTHING))[:count]
+        return tuple(Sentence(NOTHING[number], (Claim("nothing"),)) for number in chosen)
     pick = _Picker(random)
     kinds: list[list[_Made]] = [list(kind(record, pick)) for kind in _KINDS]
     kinds = [_shuffled(kind, random) for kind in kinds]
@@ -614,7 +615,7 @@ _JOINTS = (
 def words() -> tuple[str, ...]:
     """Every word that a sentence can hold, in alphabetical order."""
     verbs = (*_CAME, *_BUILT, *_WENT, *_REMOVED, *_REPLACED, *_BECAME)
-    texts = [_JOINTS, *_NOTHING, *_NUMBERS[1:]]
+    texts = [_JOINTS, *NOTHING, *_NUMBERS[1:]]
     texts += [text for both in verbs for text in both]
     texts += [phrase for phrases in _PLACES.values() for phrase in phrases]
     texts += [noun for table in (_AREAS, _SINGLE) for both in table.values() for nouns in both for noun in nouns]

@@ -259,8 +259,8 @@ def _land_box(zoom: int, random: np.random.Generator) -> Box:
 # --- The folder ---
 
 
-def generate(folder: Path, count: int, weights: Path | None = None) -> None:
-    """Compute the pairs 0 .. count - 1 that the folder lacks.
+def generate(folder: Path, count: int, weights: Path | None = None, split: Split | None = None) -> None:
+    """Compute the pairs 0 .. count - 1 that the folder lacks, or only those of one split.
 
     Raises:
         ValueError: the folder holds pairs of another version or of other weights.
@@ -274,7 +274,7 @@ def generate(folder: Path, count: int, weights: Path | None = None) -> None:
         about.write_text(json.dumps(made_by), encoding="utf-8")
         for index in tqdm(range(count), unit="pair"):
             path = _file(folder, index)
-            if not path.exists():
+            if split in (None, split_of(index)) and not path.exists():
                 _save(path, compute(engine, recipe(index)))
 
 
@@ -311,9 +311,10 @@ def main(
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder of the pairs")],
     count: Annotated[int, typer.Option(min=1, help="pairs in all")] = 300,
     weights: Annotated[Path | None, typer.Option(metavar="DIR", help="of the cascade; default the shipped")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="only pairs that are held out")] = False,
 ) -> None:
     """Make pairs. Example: python -m datasets.changes_engine --out runs/pairs --count 300."""
-    generate(out, count, weights)
+    generate(out, count, weights, "val" if held_out else None)
 
 
 if __name__ == "__main__":

@@ -22,16 +22,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy import ndimage
 
-from datasets.changes import CLASSES, Bytes, ChangeSample, Mask, generator
+from datasets.changes import CLASSES, Bytes, ChangeSample
+from datasets.changes_composed import Picture, composed, covers
 from datasets.packs import DatasetNotFoundError
 from datasets.pyramids import halved
 
@@ -39,7 +39,6 @@ Split = Literal["train", "val"]
 
 WITH_DATES = ("chesapeake", "joplin", "landsat")
 """Sets whose two pictures were really taken at two dates."""
-COMPOSED_SIDE = 256
 COMPOSED_PAIRS: dict[Split, int] = {"train": 240, "val": 40}
 """Pairs that are composed from each of the two packs."""
 _DEBRIS = 24
@@ -86,7 +85,7 @@ def _chesapeake(labels: Path, split: Split) -> Iterator[ChangeSample]:
         if row["split"] != split:
             continue
         name = row["name"]
-        cover = _covers(_plane(folder / "landcover" / f"{name}.png"), named)
+        cover = covers(_plane(folder / "landcover" / f"{name}.png"), named)
         cover[_plane(folder / "buildings" / f"{name}.png") > 0] = _code("building")
         still = np.zeros(cover.shape, dtype=np.bool_)
         before, after = _rgb(folder / "A" / f"{name}.png"), _rgb(folder / "B" / f"{name}.png")
@@ -123,25 +122,15 @@ def _joplin(labels: Path, split: Split) -> Iterator[ChangeSample]:
 # --- Composed ---
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture of one date: uint8 (h, w, 3), the pack's codes (h, w), and whether code 0 is a class of its own."""
-
-    name: str
-    pixels: Bytes
-    codes: Bytes
-    zero_is_known: bool
-
-
 def _dubai(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
     """Six classes at some 1.5 m; vegetation may be trees or lower, so it has no name here."""
     folder = _folder(labels, "dubai_segmentation")
     pictures = [
-        _Picture(row["name"], _rgb(path), _plane(folder / "masks" / f"{row['name']}.png"), False)
+        Picture(row["name"], _rgb(path), _plane(folder / "masks" / f"{row['name']}.png"), False)
         for row in _table(folder / "images.csv")
         if row["split"] == split and (path := folder / "images" / f"{row['name']}.jpg").is_file()
     ]
-    yield from _composed("dubai", pictures, {1: "building", 2: "bare ground", 3: "road", 5: "water"}, split, count)
+    yield from composed("dubai", pictures, {1: "building", 2: "bare ground", 3: "road", 5: "water"}, split, count)
 
 
 def _kampala(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
@@ -156,65 +145,8 @@ def _kampala(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
         codes = (_plane(folder / "masks" / f"{row['name']}.png") > 0).astype(np.uint8)
         if gsd < 0.25:
             pixels, codes = halved(pixels), codes[1::2, 1::2]
-        pictures.append(_Picture(row["name"], pixels, codes, True))
-    yield from _composed("kampala", pictures, {1: "building"}, split, count)
-
-
-def _composed(
-    source: str, pictures: list[_Picture], named: dict[int, str], split: Split, count: int
-) -> Iterator[ChangeSample]:
-    """Pairs of a set of pictures, each a function of its number."""
-    for number in range(count):
-        random = generator(sum(source.encode()), split == "val", number)
-        ground = pictures[random.integers(len(pictures))]
-        side = min(COMPOSED_SIDE, *ground.codes.shape)
-        before, codes = _cut(ground, side, random)
-        for _ in range(int(random.integers(3))):
-            before, codes = _laid(before, codes, pictures, random)
-        after, later = before, codes
-        if random.random() < 0.85:
-            for _ in range(int(random.integers(1, 4))):
-                after, later = _laid(after, later, pictures, random)
-        known = (codes == later) | (ground.zero_is_known | ((codes > 0) & (later > 0)))
-        name = f"{source}-{split}-{number:03d}"
-        covers = (_covers(some, named) for some in (codes, later))
-        yield ChangeSample(source, name, ground.name, before, after, (codes != later) & known, known, *covers)
-
-
-def _cut(picture: _Picture, side: int, random: np.random.Generator) -> tuple[Bytes, Bytes]:
-    """A square of a picture and its codes."""
-    height, width = picture.codes.shape
-    top, left = int(random.integers(height - side + 1)), int(random.integers(width - side + 1))
-    part = slice(top, top + side), slice(left, left + side)
-    return picture.pixels[part], picture.codes[part]
-
-
-def _laid(pixels: Bytes, codes: Bytes, pictures: list[_Picture], random: np.random.Generator) -> tuple[Bytes, Bytes]:
-    """A part of another picture, of one class and within a polygon, on top of this one."""
-    side = len(codes)
-    fitting = [picture for picture in pictures if min(picture.codes.shape) >= side]
-    donor, donated = _cut(fitting[random.integers(len(fitting))], side, random)
-    present = [int(code) for code in np.unique(donated) if code > 0]
-    shape = _polygon(side, random)
-    if not present:
-        return pixels, codes
-    part = shape & (donated == random.choice(present))
-    laid = pixels.copy()
-    laid[part] = donor[part]
-    return laid, np.where(part, donated, codes).astype(np.uint8)
-
-
-def _polygon(side: int, random: np.random.Generator) -> Mask:
-    """A lump with five to ten corners, up to nine tenths of the square wide."""
-    corners = int(random.integers(5, 11))
-    angles = (np.arange(corners) + random.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
-    radii = np.exp(random.uniform(np.log(side / 10), np.log(side / 2.2))) * random.uniform(0.7, 1.3, corners)
-    middle = random.uniform(0.1, 0.9, 2) * side
-    across, down = middle[0] + radii * np.cos(angles), middle[1] + radii * np.sin(angles)
-    points = [(float(x), float(y)) for x, y in zip(across, down, strict=True)]
-    canvas = Image.new("1", (side, side))
-    ImageDraw.Draw(canvas).polygon(points, fill=1)
-    return np.array(canvas, dtype=np.bool_)
+        pictures.append(Picture(row["name"], pixels, codes, True))
+    yield from composed("kampala", pictures, {1: "building"}, split, count)
 
 
 # --- Files ---
@@ -222,14 +154,6 @@ def _polygon(side: int, random: np.random.Generator) -> Mask:
 
 def _code(name: str) -> int:
     return 1 + CLASSES.index(name)
-
-
-def _covers(codes: Bytes, named: dict[int, str]) -> Bytes:
-    """A pack's codes as those of CLASSES; what has no name there is 0."""
-    table = np.zeros(256, dtype=np.uint8)
-    for code, name in named.items():
-        table[code] = _code(name)
-    return table[codes]
 
 
 def _stretched(raw: Bytes) -> Bytes:

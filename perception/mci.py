@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,7 @@ from perception.checkpoint import State, fill, read_public_parts
 from perception.detection import Detection
 from perception.detector import Progress
 from perception.errors import ClassListError
+from perception.lite_pyramid import LitePyramid
 from perception.mix_transformer import STRIDE, MixTransformer, MixTransformerConfig
 from perception.pair import Pair
 from perception.patch_towers import resized
@@ -58,6 +59,8 @@ class MCIConfig:
     Attributes:
         words: the vocabulary, marks first (`perception.vocabulary`).
         objects: whose change is found; the mask has one more class, nothing.
+        backbone: "mit" for SegFormer's, "lite" for a frozen EfficientNet-Lite0 with projections to `widths`; what is
+            said of the backbone below is of the former.
         image: pixels along a side to which a pair is resized before it is described.
         widths: channels of the backbone's stages; with the next three, see `MixTransformerConfig`.
         depths: blocks of the stages.
@@ -74,6 +77,7 @@ class MCIConfig:
 
     words: tuple[str, ...]
     objects: tuple[str, ...] = OBJECTS
+    backbone: Literal["mit", "lite"] = "mit"
     image: int = 256
     widths: tuple[int, int, int, int] = (64, 128, 320, 512)
     depths: tuple[int, int, int, int] = (2, 2, 2, 2)
@@ -104,6 +108,11 @@ def small(words: Sequence[str], objects: Sequence[str] = OBJECTS) -> MCIConfig:
         heads=4,
         longest=32,
     )
+
+
+def lite(words: Sequence[str], objects: Sequence[str] = OBJECTS) -> MCIConfig:
+    """On a frozen EfficientNet-Lite0, for those who have an hour and not days. Not from the paper."""
+    return replace(small(words, objects), backbone="lite", widths=(16, 32, 64, 128), layers=1)
 
 
 # --- BI3 ---
@@ -332,9 +341,13 @@ class MCI(nn.Module):
         self.config = config
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-        self.backbone = MixTransformer(
-            MixTransformerConfig(
-                config.widths, config.depths, config.backbone_heads, config.reductions, config.drop_path
+        self.backbone: MixTransformer | LitePyramid = (
+            LitePyramid(config.widths)
+            if config.backbone == "lite"
+            else MixTransformer(
+                MixTransformerConfig(
+                    config.widths, config.depths, config.backbone_heads, config.reductions, config.drop_path
+                )
             )
         )
         self.detection = DetectionBranch(config)
@@ -354,9 +367,10 @@ class MCI(nn.Module):
             )
         if max(height, width) > most:
             raise InvalidRequestError(f"MCI was given {width} x {height} pixels; at most {most} a side are allowed")
-        images = (rearrange(pair, "b t c h w -> (t b) c h w") + 1) / 2
-        both = [level.chunk(2) for level in self.backbone((images - self.mean) / self.std)]
-        return [level[0] for level in both], [level[1] for level in both]
+        images = rearrange(pair, "b t c h w -> (t b) c h w")
+        if isinstance(self.backbone, MixTransformer):
+            images = ((images + 1) / 2 - self.mean) / self.std
+        return by_date(self.backbone(images))
 
     def detect(self, pair: torch.Tensor) -> torch.Tensor:
         """Logits (b, objects + 1, h, w), nothing first, of a pair (b, t=2, 3, h, w) in [-1, 1]."""
@@ -374,6 +388,12 @@ class MCI(nn.Module):
         mask: torch.Tensor = self.detection(before, after)
         said: torch.Tensor = self.captioning.decoder(self.captioning.see(before[-1], after[-1]), words)
         return mask, said
+
+
+def by_date(levels: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Maps (t=2 * b, c, h, w), all of the first date first, as those of either date."""
+    both = [level.chunk(2) for level in levels]
+    return [level[0] for level in both], [level[1] for level in both]
 
 
 # --- The interpreter ---
@@ -527,12 +547,26 @@ def losses(
         words: long (b, n), START to END, then NULL.
         known: bool (b, h, w), where `kinds` is known; None means everywhere.
     """
-    if stage == "detection":
-        return {"mask": mask_loss(net.detect(pair), kinds, known)}
-    if stage == "caption":
-        return {"caption": caption_loss(net.captioning.decoder(net.see(pair), words[:, :-1]), words)}
-    mask, said = net(pair, words[:, :-1])
-    return {"mask": mask_loss(mask, kinds, known), "caption": caption_loss(said, words)}
+    return losses_of_maps(net, stage, *net.maps(pair), kinds, words, known)
+
+
+def losses_of_maps(
+    net: MCI,
+    stage: Stage,
+    before: list[torch.Tensor],
+    after: list[torch.Tensor],
+    kinds: torch.Tensor,
+    words: torch.Tensor,
+    known: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """`losses`, of the backbone's maps of either date (see `MCI.maps`) in place of the pair."""
+    found: dict[str, torch.Tensor] = {}
+    if stage != "caption":
+        found["mask"] = mask_loss(net.detection(before, after), kinds, known)
+    if stage != "detection":
+        told = net.captioning.see(before[-1], after[-1])
+        found["caption"] = caption_loss(net.captioning.decoder(told, words[:, :-1]), words)
+    return found
 
 
 def loss(

@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import nn
+
+from perception.lite_pyramid import WIDTHS, LiteLevels, as_tokens
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -120,31 +121,18 @@ class LiteTower(PatchTower):
         width: numbers in a token.
     """
 
-    STAGES = ((4, 40), (10, 112), (15, 320))
-    """Blocks whose output is read, at 1/8, 1/16 and 1/32 of the input, and their channels."""
-
     def __init__(self, image: int, patch: int, width: int) -> None:
         super().__init__()
-        from earthgen.tower import LiteBackbone
-
         self.image, self.grid, self.width = image, image // patch, width
-        # In a tuple, so that it is no submodule.
-        self._frozen = (LiteBackbone(),)
-        channels = sum(count for _, count in self.STAGES)
+        self.levels = LiteLevels()
+        channels = sum(WIDTHS[1:])
         self.norm = nn.BatchNorm1d(channels)
         self.project = nn.Linear(channels, width)
 
     @torch.no_grad()
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """What the frozen part sees: (b, 3, h, w) in [-1, 1] to (b, grid * grid, channels of STAGES)."""
-        backbone = self._frozen[0].to(images.device)
-        x = backbone.stem((resized(images, self.image) * 127.5 + 0.5) / 128.0)
-        wanted, found = dict(self.STAGES), []
-        for index, block in enumerate(backbone.blocks):
-            x = block(x)
-            if index in wanted:
-                found.append(F.adaptive_avg_pool2d(x, self.grid) if x.shape[-1] >= self.grid else _grown(x, self.grid))
-        return rearrange(torch.cat(found, dim=1), "b c h w -> b (h w) c")
+        """What the frozen part sees: (b, 3, h, w) in [-1, 1] to (b, grid * grid, channels of its coarser levels)."""
+        return as_tokens(self.levels(resized(images, self.image))[1:], self.grid)
 
     def from_features(self, features: torch.Tensor) -> torch.Tensor:
         """The part that learns: (b, l, channels) to (b, l, width)."""
@@ -159,10 +147,6 @@ class LiteTower(PatchTower):
     def tuned_parameters(self) -> list[nn.Parameter]:
         """Those of the projection."""
         return list(self.parameters())
-
-
-def _grown(x: torch.Tensor, side: int) -> torch.Tensor:
-    return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
 
 def resized(images: torch.Tensor, side: int) -> torch.Tensor:

@@ -94,13 +94,14 @@ def published(words: Sequence[str], decoder: Kind = "transformer") -> RSCaMaConf
 
 
 def small(words: Sequence[str], decoder: Kind = "transformer") -> RSCaMaConfig:
-    """On the frozen EfficientNet-Lite0, a quarter as wide, 8 x 8 tokens of 256 x 256 pixels. Not from the paper."""
+    """On the frozen EfficientNet-Lite0, a sixth as wide, 8 x 8 tokens of 256 x 256 pixels. Not from the paper."""
     return RSCaMaConfig(
         words=tuple(words),
         tower="lite",
         image=256,
-        width=192,
+        width=128,
         layers=2,
+        states=4,
         decoder=decoder,
         gpt_heads=4,
         heads=4,

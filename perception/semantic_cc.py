@@ -42,6 +42,8 @@ STD = (0.229, 0.224, 0.225)
 """Of ImageNet; images from 0 to 1."""
 LANGUAGE_LAYERS = ("q_proj", "k_proj", "v_proj")
 """Layers of the language model that are adapted."""
+LANGUAGE = "language"
+"""Folder of a language model that comes with weights."""
 QUESTION = "What has changed between the two pictures of this place?"
 
 Stage = Literal["detection", "caption", "dual"]
@@ -128,7 +130,7 @@ def published() -> SemanticCCConfig:
 def small(language_width: int) -> SemanticCCConfig:
     """A tiny encoder of SAM's shape and two layers of queries, for CPUs. Not from the paper."""
     config = SemanticCCConfig(
-        window=7,
+        window=8,
         map_width=48,
         caption_width=96,
         neck_heads=4,
@@ -254,9 +256,15 @@ class Guidance(nn.Module):
 
     def forward(self, caption: torch.Tensor, detection: torch.Tensor) -> torch.Tensor:
         """(b, l, caption width) and (b, l, map width) to (b, l, caption width)."""
-        let_through = torch.sigmoid(self.gate(caption, detection)) * detection
+        let_through = torch.sigmoid(self._gate(caption, detection)) * detection
         out: torch.Tensor = self.norm(torch.sigmoid(self.join(torch.cat([caption, let_through], dim=-1))))
         return out
+
+    def _gate(self, caption: torch.Tensor, detection: torch.Tensor) -> torch.Tensor:
+        """What `self.gate` computes, as two products: PyTorch's bilinear layer takes ten times as long on CPUs."""
+        weight = self.gate.weight  # (o, caption width, map width)
+        half = torch.einsum("blc,ocm->blom", caption, weight)
+        return torch.einsum("blom,blm->blo", half, detection.to(half.dtype)) + self.gate.bias
 
 
 class AggregationNeck(nn.Module):
@@ -300,7 +308,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class ChangeDecoder(nn.Module):
-    """Both dates' maps to a mask: five scales from one (Li et al., ViTDet, arXiv 2203.16527), resized and joined."""
+    """Both dates' maps to a mask: five scales from one (Li et al., ViTDet, arXiv 2203.16527), joined at the finest."""
 
     def __init__(self, config: SemanticCCConfig) -> None:
         super().__init__()
@@ -340,12 +348,12 @@ class ChangeDecoder(nn.Module):
         both = torch.cat([before, after], dim=1)
         levels = [smooth(scale(both)) for scale, smooth in zip(self.scales, self.smooth, strict=True)]
         levels.append(F.max_pool2d(levels[-1], 1, stride=2))
-        grown = [
-            F.interpolate(flat(level), (side, side), mode="bilinear", align_corners=False)
-            for flat, level in zip(self.flat, levels, strict=True)
-        ]
-        logits: torch.Tensor = self.head(self.join(torch.cat(grown, dim=1)))
-        return logits
+        grown = [_grown(flat(level), levels[0].shape[-1]) for flat, level in zip(self.flat, levels, strict=True)]
+        return _grown(self.head(self.join(torch.cat(grown, dim=1))), side)
+
+
+def _grown(x: torch.Tensor, side: int) -> torch.Tensor:
+    return F.interpolate(x, (side, side), mode="bilinear", align_corners=False)
 
 
 # --- Language ---
@@ -484,6 +492,12 @@ class SemanticCC(nn.Module):
         told: torch.Tensor = self.prefix(caption)
         return logits, told
 
+    def tell(self, pair: torch.Tensor) -> torch.Tensor:
+        """The second of what `forward` returns, alone."""
+        caption, _ = self.neck(*self._seen(pair))
+        told: torch.Tensor = self.prefix(caption)
+        return told
+
 
 def is_own(name: str) -> bool:
     """Whether a tensor belongs into our weights: the language model's own lie elsewhere, its corrections do not."""
@@ -596,8 +610,7 @@ class SemanticCCInterpreter:
         if self.speaker is None:
             raise WeightsError(f"{self.name} describes changes with a language model, and none was given")
         images = resized(pair.tensor().to(self.device), self.net.config.image)
-        _, told = self.net(images[None])
-        text, ended = self.speaker.answer(told[0], beams)
+        text, ended = self.speaker.answer(self.net.tell(images[None])[0], beams)
         return Caption(text, None, ended, self.name)
 
     def detect(
@@ -667,7 +680,7 @@ def loss(
     pair: torch.Tensor,
     change: torch.Tensor,
     speaker: Speaker | None = None,
-    captions: Sequence[str] = (),
+    captions: Sequence[Sequence[str]] = (),
     known: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The loss of a stage: cross entropy of the mask, of the answer, or their sum.
@@ -678,7 +691,7 @@ def loss(
         pair: (b, t=2, 3, h, w) in [-1, 1].
         change: bool (b, h, w).
         speaker: of the network; not needed for detection.
-        captions: one for each pair; not needed for detection.
+        captions: one or more for each pair; not needed for detection.
         known: bool (b, h, w), where `change` is known; None means everywhere.
 
     Raises:
@@ -688,9 +701,15 @@ def loss(
         return _mask_loss(net.detect(pair), change, known)
     if speaker is None:
         raise InvalidRequestError(f"the stage {stage!r} learns captions; give a speaker")
+    if stage == "caption":
+        return _said_loss(speaker, net.tell(pair), captions)
     logits, told = net(pair)
-    said = speaker.loss(told, captions)
-    return said if stage == "caption" else said + _mask_loss(logits, change, known)
+    return _said_loss(speaker, told, captions) + _mask_loss(logits, change, known)
+
+
+def _said_loss(speaker: Speaker, told: torch.Tensor, captions: Sequence[Sequence[str]]) -> torch.Tensor:
+    spoken = torch.tensor([len(some) for some in captions], device=told.device)
+    return speaker.loss(told.repeat_interleave(spoken, dim=0), [text for some in captions for text in some])
 
 
 def _mask_loss(logits: torch.Tensor, change: torch.Tensor, known: torch.Tensor | None) -> torch.Tensor:
@@ -742,7 +761,8 @@ def load(source: str | Path, language: str | Path | None = None) -> tuple[Semant
 
     Args:
         source: where they are.
-        language: the language model that they were trained with, see `open_language`; None for detection alone.
+        language: the language model that they were trained with, see `open_language`; None for the folder `language`
+            beside them or, if there is none, for detection alone.
 
     Returns:
         The network and the tokenizer, or None without a language model.
@@ -751,6 +771,10 @@ def load(source: str | Path, language: str | Path | None = None) -> tuple[Semant
         WeightsError: nothing is there, it is damaged or of another layout, or the language model does not fit.
     """
     config, state = read_network(source, NAME, SemanticCCConfig)
+    path = Path(source)
+    beside = (path if path.is_dir() else path.parent) / LANGUAGE
+    if language is None and beside.is_dir():
+        language = beside
     model, tokenizer = (None, None) if language is None else open_language(language)
     try:
         net = SemanticCC(config, model)

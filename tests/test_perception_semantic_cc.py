@@ -21,6 +21,7 @@ from perception.semantic_cc import (
     AggregationNeck,
     BiTemporalSam,
     ChangeDecoder,
+    Guidance,
     Prefix,
     Schedule,
     SemanticCC,
@@ -261,10 +262,17 @@ def test_gradients_reach_what_a_stage_moves_and_nothing_else(stage: Stage, guide
             nn.init.normal_(value, std=0.1)
     speaker = Speaker(net, tokenizer())
     change = torch.rand(2, 64, 64) < 0.5
-    loss(net, stage, pairs(), change, speaker, ["a house appears", "nothing changed"]).backward()
+    loss(net, stage, pairs(), change, speaker, [["a house appears"], ["nothing changed", "a road appears"]]).backward()
     moved = {id(value) for value in tuned_parameters(net, stage)}
     reached = {name for name, value in net.named_parameters() if value.grad is not None and bool(value.grad.any())}
     assert reached == {name for name, value in net.named_parameters() if id(value) in moved}
+
+
+def test_the_gate_is_the_bilinear_layer_that_it_stands_for() -> None:
+    torch.manual_seed(0)
+    guidance = Guidance(6, 4)
+    caption, detection = torch.randn(2, 5, 6), torch.randn(2, 5, 4)
+    assert torch.allclose(guidance._gate(caption, detection), guidance.gate(caption, detection), atol=1e-6)
 
 
 def test_captions_cannot_be_learned_without_a_speaker(net: SemanticCC) -> None:
@@ -326,7 +334,7 @@ def test_it_can_learn_a_handful_of_pairs_in_three_stages() -> None:
         optimiser = schedule.optimiser(net, stage)
         for _ in range(steps):
             optimiser.zero_grad()
-            loss(net, stage, pair, change, speaker, SENTENCES).backward()
+            loss(net, stage, pair, change, speaker, [[text] for text in SENTENCES]).backward()
             optimiser.step()
     # Batch norm has seen too few steps for its running means; three pairs are one batch here.
     logits, told = net(pair)
