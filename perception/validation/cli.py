@@ -23,6 +23,8 @@ from earthgen.errors import InvalidRequestError
 
 app = typer.Typer(add_completion=False)
 
+_MOST_ZOOMS = 19
+
 
 @app.command()
 @grouped
@@ -37,22 +39,23 @@ def validate(
     ] = None,
     zoom: Annotated[
         int | None,
-        typer.Option(help="0 to 18.  [default: the finest at which the region has at most 1024 x 1024 pixels]"),
+        typer.Option(help="0 to 18.  [default: the finest at which the region has at most 1280 x 1280 pixels]"),
     ] = None,
     zooms: Annotated[str | None, typer.Option(metavar="A-B", help="Several zooms, such as 12-14 or 12,16.")] = None,
     dates: Annotated[
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Days from early to late; neighbours are compared.  [default: with and without the edits that never end]",
+            help="Days from early to late; neighbours are compared."
+            "  [default: with and without the edits that never end]",
         ),
     ] = None,
     checks: Annotated[
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Only these: anomaly, spectrum, seams, parents, class, prompt, segmentation, edit-bounds, change,"
-            " caption.  [default: all]",
+            help="Only these: anomaly, spectrum, seams, lattice, parents, class, prompt, segmentation, edit-bounds,"
+            " change, caption.  [default: all]",
         ),
     ] = None,
     as_json: Annotated[
@@ -103,12 +106,10 @@ def _zooms(zoom: int | None, zooms: str | None) -> tuple[int, ...] | None:
         raise InvalidRequestError("both --zoom and --zooms are given; at most one of them is allowed")
     first, dash, last = zooms.partition("-")
     try:
-        chosen = tuple(range(int(first), int(last) + 1)) if dash else tuple(int(part) for part in zooms.split(","))
+        # A range is an object of its ends: one that is too long is refused before it is a list.
+        chosen = range(int(first), int(last) + 1) if dash else [int(part) for part in zooms.split(",")]
     except ValueError as error:
         raise InvalidRequestError(f"zooms is {zooms!r}; A-B or A,B such as 12-14 is allowed") from error
-    if not chosen or len(chosen) > _MOST_ZOOMS:
-        raise InvalidRequestError(f"zooms is {zooms!r}; a range of 1 to {_MOST_ZOOMS} zooms is allowed")
-    return chosen
-
-
-_MOST_ZOOMS = 19
+    if not 1 <= len(chosen) <= _MOST_ZOOMS:
+        raise InvalidRequestError(f"zooms is {zooms!r}; 1 to {_MOST_ZOOMS} zooms are allowed")
+    return tuple(chosen)

@@ -41,7 +41,7 @@ def tinted(pixels: Pixels, mask: Mask, colour: Colour, share: float = 0.45) -> P
 
 
 def heat(pixels: Pixels, places: Sequence[tuple[int, int, int]], values: Sequence[float]) -> Pixels:
-    """Squares (top, left, side) of a picture framed and tinted by values: green 0, yellow 1, red 2, purple from 3 on."""
+    """Squares (top, left, side) framed and tinted by values: 0 is green, 1 yellow, 2 red, 3 and more purple."""
     out = pixels.copy()
     for (top, left, side), value in zip(places, values, strict=True):
         part = (slice(top, top + side), slice(left, left + side))

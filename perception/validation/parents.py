@@ -76,4 +76,5 @@ def _apart(children: Pixels, parent: Pixels, step: int) -> npt.NDArray[np.float6
     side = 1 << step
     height, width = parent.shape[:2]
     means = children.astype(np.float64).reshape(height, side, width, side, 3).mean(axis=(1, 3))
-    return np.abs(means - parent)
+    apart: npt.NDArray[np.float64] = np.abs(means - parent)
+    return apart

@@ -18,6 +18,7 @@ from perception.validation.change_agreement import change_agreement, edit_bounds
 from perception.validation.class_adherence import class_adherence
 from perception.validation.drawing import fitted
 from perception.validation.findings import Check, Figure, Report, Value
+from perception.validation.lattice import lattice
 from perception.validation.parents import parents
 from perception.validation.prompt_adherence import prompt_adherence
 from perception.validation.realism import realism
@@ -29,6 +30,7 @@ CHECKS = (
     "anomaly",
     "spectrum",
     "seams",
+    "lattice",
     "parents",
     "class",
     "prompt",
@@ -82,7 +84,7 @@ def validate(
         engine: makes the pixels.
         world: which world, its edits with their dates.
         bounds: west, south, east, north in degrees; None is the picture of a world by prompt, or all of another one.
-        zooms: to look at; None takes the finest at which the region has at most 1024 x 1024 pixels.
+        zooms: to look at; None takes the finest at which the region has at most 1280 x 1280 pixels.
         dates: ISO dates from early to late; neighbours are compared. Without any, the edits that never end hold,
             and the world is compared with itself without edits.
         checks: names of CHECKS.
@@ -101,6 +103,7 @@ def validate(
     steps: tuple[tuple[tuple[str, ...], Callable[[], Sequence[Check]]], ...] = (
         (("anomaly", "spectrum"), lambda: _realism(subject, tools)),
         (("seams",), lambda: [seams(subject)]),
+        (("lattice",), lambda: [lattice(subject)]),
         (("parents",), lambda: [parents(subject)]),
         (("class",), lambda: [_with(_tower(tools), lambda *it: class_adherence(subject, *it))]),
         (("prompt",), lambda: [_with(_tower(tools), lambda *it: prompt_adherence(subject, *it))]),

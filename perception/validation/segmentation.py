@@ -75,8 +75,8 @@ def segmentation(subject: Subject, segmenter: Segmenter | None, why_not: str = "
         worst(verdicts),
         why_not or said or "no edit by prompt is in sight",
         f"passes from an IoU of {_PASS:g} on, fails below {_FAIL:g}, warns between; the worst edit counts",
-        "half is where the field counts a mask as found (precision at 0.5); what the segmenter reaches on held-out pictures is"
-        " in its card",
+        "half is where the field counts a mask as found (precision at 0.5); what the segmenter reaches on held-out"
+        " pictures is in its card",
         tuple(rows),
         tuple(figures),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -18,8 +19,8 @@ Pixels = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 1 << 22
 """Pixels of the region at one zoom: 2048 x 2048."""
-_COMFORTABLE = 1 << 20
-"""Pixels that the region has at most at the zoom that is taken if none is asked for: 1024 x 1024."""
+_COMFORTABLE = 1280 * 1280
+"""Pixels that the region has at most at the zoom that is taken if none is asked for."""
 MAX_DATES = 12
 
 
@@ -106,7 +107,7 @@ def subject_of(
         engine: makes the pixels.
         world: which world.
         bounds: west, south, east, north in degrees; None is the picture of a world by prompt, or all of another one.
-        zooms: None takes the finest at which the region has at most 1024 x 1024 pixels.
+        zooms: None takes the finest at which the region has at most 1280 x 1280 pixels.
         dates: ISO dates, in order; without any, the edits that never end.
 
     Raises:
@@ -129,7 +130,7 @@ def subject_of(
     if list(dates) != sorted(set(dates)):
         raise InvalidRequestError(f"dates are {', '.join(dates)}; different ones from early to late are allowed")
     moments = tuple(Moment(day, world.at(day)) for day in dates) or (Moment("without a date", world.at()),)
-    pairs = tuple(zip(moments, moments[1:], strict=False))
+    pairs = tuple(pairwise(moments))
     if len(moments) == 1 and moments[0].world.edits:
         # One state alone is compared with the world as it would be without edits.
         plain = World.from_dict(moments[0].world.to_dict() | {"edits": []})
