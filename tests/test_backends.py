@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from earthgen.backends import OpenVinoModule, check_backend, install
+from earthgen.backends import Backend, OpenVinoModule, check_backend, install
 from earthgen.cli_options import EngineOptions
 from earthgen.denoiser import Condition, DetailDenoiser
 from earthgen.engine import Engine
@@ -36,36 +36,60 @@ def _ripples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("earthgen.engine.open_root", ripple_root)
 
 
-@pytest.fixture
-def compiled(weights: Path) -> Iterator[Engine]:
+def available(backend: Backend) -> Backend:
+    """The backend, or the test is skipped where the package or the processor lacks it."""
     pytest.importorskip("openvino")
-    with open_tiny(weights, backend="openvino", threads=1) as engine:
+    try:
+        return check_backend(backend, CPU)
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(params=["openvino", "openvino-bf16"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return available(request.param)
+
+
+@pytest.fixture
+def compiled(weights: Path, backend: Backend) -> Iterator[Engine]:
+    with open_tiny(weights, backend=backend, threads=1) as engine:
         yield engine
 
 
 def test_an_unknown_backend_is_named_with_those_that_are_there(weights: Path) -> None:
-    with pytest.raises(BackendError, match="backend 'tpu'; allowed: torch, openvino"):
+    with pytest.raises(BackendError, match="backend 'tpu'; allowed: torch, openvino, openvino-bf16"):
         open_tiny(weights, backend="tpu")
 
 
-def test_a_backend_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["openvino", "openvino-bf16"])
+def test_a_backend_that_is_not_installed_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(BackendError, match=r"pip install 'earthgen\[openvino\]'"):
-        check_backend("openvino", CPU)
+        check_backend(name, CPU)
 
 
-def test_openvino_is_for_the_cpu() -> None:
+@pytest.mark.parametrize("name", ["openvino", "openvino-bf16"])
+def test_openvino_is_for_the_cpu(name: str) -> None:
     with pytest.raises(BackendError, match="not on cuda"):
-        check_backend("openvino", torch.device("cuda"))
+        check_backend(name, torch.device("cuda"))
 
 
-def test_pixels_are_those_of_torch_but_for_rounding(weights: Path, compiled: Engine) -> None:
+def test_a_processor_without_bfloat16_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    assert check_backend("openvino", CPU) == "openvino"
+    with pytest.raises(BackendError, match="no bfloat16 instructions; use 'openvino'"):
+        check_backend("openvino-bf16", CPU)
+
+
+def test_pixels_are_those_of_torch_but_for_rounding(weights: Path, compiled: Engine, backend: Backend) -> None:
     with open_tiny(weights, threads=1) as engine:
         expected = engine.pixels(WORLD, BOX).astype(np.int64)
         assert engine.fingerprint != compiled.fingerprint
     difference = np.abs(compiled.pixels(WORLD, BOX) - expected)
-    assert difference.mean() < 0.05
-    assert difference.max() <= 3
+    # Bfloat16 has 8 bits of fraction; two levels and two steps add up.
+    assert difference.mean() < (0.05 if backend == "openvino" else 0.5)
+    assert difference.max() <= (3 if backend == "openvino" else 12)
 
 
 def test_children_average_to_their_parents(compiled: Engine) -> None:
@@ -73,9 +97,9 @@ def test_children_average_to_their_parents(compiled: Engine) -> None:
     assert np.array_equal(children, 16 * compiled.pixels(WORLD, BOX.parent()).astype(np.int64))
 
 
-def test_bytes_do_not_depend_on_threads_or_order(weights: Path, compiled: Engine) -> None:
+def test_bytes_do_not_depend_on_threads_or_order(weights: Path, compiled: Engine, backend: Backend) -> None:
     whole = compiled.pixels(WORLD, BOX)
-    with open_tiny(weights, backend="openvino", threads=3) as other:
+    with open_tiny(weights, backend=backend, threads=3) as other:
         lower = other.pixels(WORLD, Box(8, BOX.row + 100, BOX.column, 100, 136))
         upper = other.pixels(WORLD, Box(8, BOX.row, BOX.column, 100, 136))
     assert np.array_equal(whole, np.concatenate([upper, lower]))

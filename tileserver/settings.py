@@ -52,7 +52,8 @@ class Settings(BaseSettings):
     )
 
     backend: str = Field(
-        default="torch", description="What runs the cascade's layers: torch, or openvino (an extra of the package)."
+        default="torch",
+        description="What runs the cascade's layers: torch, openvino or openvino-bf16 (an extra of the package).",
     )
 
     tile_threads: int | None = Field(
