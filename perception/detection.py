@@ -81,21 +81,12 @@ class Detection:
         labels = self.labels
         if labels is not None:
             bands |= {"class before": labels[0], "class after": labels[1]}
-        height, width = self.mask.shape
-        profile = {"driver": "GTiff", "dtype": "uint8", "count": len(bands), "height": height, "width": width}
-        profile |= {"compress": "DEFLATE", "crs": self.crs, "transform": self.transform}
-        with warnings.catch_warnings(), MemoryFile() as memory:
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with memory.open(**profile) as dataset:
-                dataset.write(np.stack(list(bands.values())))
-                dataset.descriptions = tuple(bands)
-                dataset.update_tags(
-                    TIFFTAG_SOFTWARE=f"earthgen {earthgen.__version__}",
-                    EARTHGEN_MODEL=self.model,
-                    EARTHGEN_CLASSES=json.dumps(list(self.classes)),
-                    **(tags or {}),
-                )
-            return bytes(memory.read())
+        return _encoded(
+            bands,
+            self.transform,
+            self.crs,
+            {"EARTHGEN_MODEL": self.model, "EARTHGEN_CLASSES": json.dumps(list(self.classes))} | dict(tags or {}),
+        )
 
     def write_geotiff(self, path: str | Path) -> None:
         """Write `geotiff()` to a file, whole or not at all.
@@ -136,7 +127,7 @@ class Detection:
         geometries = transform_geom(self.crs, CRS.from_epsg(4326), shapes, precision=_COORDINATE_DIGITS)
         collected = []
         for index, geometry in zip(largest, geometries, strict=True):
-            geometry["coordinates"] = _by_the_right_hand(geometry["coordinates"])
+            geometry["coordinates"] = by_the_right_hand(geometry["coordinates"])
             square_metres, _ = _EARTH.geometry_area_perimeter(shapely_shape(geometry))
             properties: dict[str, Any] = {
                 "pixels": int(pixels[index]),
@@ -174,6 +165,36 @@ class Detection:
         _write_whole(Path(path), json.dumps(self.geojson()).encode())
 
 
+def mask_geotiff(
+    mask: npt.NDArray[np.bool_], transform: Affine, crs: CRS | None, tags: Mapping[str, str] | None = None
+) -> bytes:
+    """A GeoTIFF of one 8-bit band: 1 where a mask is set, else 0.
+
+    Args:
+        mask: bool (h, w).
+        transform: from (column, row) to coordinates of `crs`.
+        crs: reference system, or None.
+        tags: to write.
+    """
+    return _encoded({"selected, 0 or 1": mask.astype(np.uint8)}, transform, crs, tags or {})
+
+
+def _encoded(
+    bands: Mapping[str, npt.NDArray[np.uint8]], transform: Affine, crs: CRS | None, tags: Mapping[str, str]
+) -> bytes:
+    """8-bit bands by description as a GeoTIFF."""
+    height, width = next(iter(bands.values())).shape
+    profile = {"driver": "GTiff", "dtype": "uint8", "count": len(bands), "height": height, "width": width}
+    profile |= {"compress": "DEFLATE", "crs": crs, "transform": transform}
+    with warnings.catch_warnings(), MemoryFile() as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open(**profile) as dataset:
+            dataset.write(np.stack(list(bands.values())))
+            dataset.descriptions = tuple(bands)
+            dataset.update_tags(TIFFTAG_SOFTWARE=f"earthgen {earthgen.__version__}", **tags)
+        return bytes(memory.read())
+
+
 def _write_whole(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -185,7 +206,7 @@ def _write_whole(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _by_the_right_hand(rings: list[list[Any]]) -> list[list[Any]]:
+def by_the_right_hand(rings: list[list[Any]]) -> list[list[Any]]:
     """Outer ring counterclockwise, holes clockwise, as RFC 7946 section 3.1.6 asks."""
     turned = []
     for index, ring in enumerate(rings):

@@ -4,7 +4,10 @@
     ├── InvalidRequestError
     │   ├── PairError                       two images that cannot be compared
     │   │   └── ImageError                  one file that is not an image we can read
-    │   └── ClassListError                  class names that a model cannot look for
+    │   ├── ClassListError                  class names that a model cannot look for
+    │   └── QuestionError                   an instruction to the agent that is empty or too long
+    ├── AgentError                          what a tool of the agent cannot do or know, in a sentence for people
+    ├── PlannerError                        a language model that cannot be reached or asks for what there is not
     ├── UnknownModelError (LookupError)     a model name that is not in the registry
     └── DependencyError (ImportError)       an optional package that this call needs is not installed
 
@@ -24,6 +27,18 @@ class ImageError(PairError):
 
 class ClassListError(InvalidRequestError):
     """A list of class names that is empty, repeats itself, or is unknown to a model with fixed classes."""
+
+
+class QuestionError(InvalidRequestError):
+    """An instruction to the agent that is empty, too long or no text."""
+
+
+class AgentError(EarthgenError):
+    """What a tool of the agent cannot do or know; the message is part of the answer."""
+
+
+class PlannerError(EarthgenError):
+    """A language model that cannot be reached, answers nonsense, or asks for tools that there are not."""
 
 
 class UnknownModelError(EarthgenError, LookupError):

@@ -1,0 +1,104 @@
+"""Who looks at a scene: the models that have weights, chosen by name or by what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from earthgen.errors import EarthgenError, WeightsError
+from perception.agent.scene import Scene
+from perception.captioner import ChangeCaptioner
+from perception.detector import ChangeDetector, Progress
+from perception.pair import Pair
+from perception.registry import CHANGE_CAPTIONING, MODELS, check_finds_change, load_captioner, load_detector
+
+PREFERRED = ("semantic-cd", "mci", "cdmamba")
+"""Detectors in the order in which one is taken if nobody chooses: first those that name classes."""
+SECOND = ("cdmamba", "semantic-cd")
+"""Detectors in the order in which one is taken for a second opinion."""
+
+Folder = Callable[[str], Path | None]
+"""From the name of a model to the folder of its weights, or None."""
+
+
+def shipped(name: str) -> Path | None:
+    """The folder of the weights that ship with the package."""
+    return MODELS[name].weights
+
+
+def chosen_detector(folder: Folder, name: str | None = None) -> str:
+    """The detector that answers.
+
+    Args:
+        folder: of the weights of each model.
+        name: of the one that was chosen; None takes the best that there is.
+
+    Raises:
+        UnknownModelError: no model of that name.
+        InvalidRequestError: it has another task.
+        WeightsError: no detector has weights.
+    """
+    if name is not None:
+        check_finds_change(name)
+        return name
+    found = next((one for one in PREFERRED if folder(one) is not None), None)
+    if found is None:
+        raise WeightsError(f"none of {', '.join(PREFERRED)} has weights here, so nobody can look for changes")
+    return found
+
+
+def second_detector(folder: Folder, first: str) -> str | None:
+    """The detector for a second opinion, or None."""
+    return next((one for one in SECOND if one != first and folder(one) is not None), None)
+
+
+def captioner_names(folder: Folder) -> list[str]:
+    """Captioners that have weights."""
+    return [name for name, model in MODELS.items() if model.task in CHANGE_CAPTIONING and folder(name) is not None]
+
+
+def takes_any_classes(name: str) -> bool:
+    """Whether a detector can be asked for classes that are not its own."""
+    return MODELS[name].task == "semantic change detection"
+
+
+def open_scene(
+    pair: Pair,
+    model: str | None = None,
+    weights: str | Path | None = None,
+    *,
+    gsd: float | None = None,
+    folder: Folder = shipped,
+    progress: Progress | None = None,
+) -> Scene:
+    """A scene with the models that have weights.
+
+    Captioners and the second detector are left out if they cannot be loaded: without them the agent has fewer tools.
+
+    Args:
+        pair: two pictures.
+        model: the detector; None takes the best that there is.
+        weights: of the detector, as `perception.load` takes them.
+        gsd: metres per pixel, for pictures without a reference system.
+        folder: of the weights of each model.
+        progress: of detections.
+
+    Raises:
+        UnknownModelError, InvalidRequestError, WeightsError: the detector cannot be had.
+    """
+    name = chosen_detector(folder, model)
+    detector = load_detector(name, weights if weights is not None else folder(name))
+    captioners: list[ChangeCaptioner] = []
+    for captioner in captioner_names(folder):
+        try:
+            captioners.append(load_captioner(captioner, folder(captioner)))
+        except EarthgenError:
+            continue
+    second: ChangeDetector | None = None
+    other = second_detector(folder, name)
+    if other is not None:
+        try:
+            second = load_detector(other, folder(other))
+        except EarthgenError:
+            second = None
+    return Scene(pair, detector, captioners, second, gsd=gsd, any_classes=takes_any_classes(name), progress=progress)
