@@ -12,6 +12,8 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 ARGS ?=
+# As many as there are cores; 0 runs the tests in one process, for a debugger.
+TEST_PROCESSES ?= auto
 PICTURES_PORT ?= 8765
 PICTURES_BASE := http://127.0.0.1:$(PICTURES_PORT)
 
@@ -30,7 +32,7 @@ serve: $(VENV)/.installed ## install what serving needs, then serve the default 
 
 test: $(VENV)/.installed-dev ## install the development tools, then run every test
 	@echo "earthgen: running the tests"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed-dev ## lint, formatting and types
 	$(BIN)/ruff check .
