@@ -218,7 +218,9 @@ def polygons(number: int, total: float) -> Check:
             return "no GeoJSON"
         features = json.loads(answer.files[-1].content)["features"]
         found = sum(feature["properties"]["area_m2"] for feature in features)
-        return _wrong("polygons", number, len(features)) or ("" if abs(found - total) < 0.005 * total else f"{found} m2")
+        return _wrong("polygons", number, len(features)) or (
+            "" if abs(found - total) < 0.005 * total else f"{found} m2"
+        )
 
     return check
 

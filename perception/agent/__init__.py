@@ -8,8 +8,8 @@
     print(Agent(scene).ask("and the roads?", answer.memory).text)
 
 After Liu et al., "Change-Agent", IEEE TGRS 62 (2024), arXiv 2403.19646, with two differences: its language model writes
-Python that is executed, ours names tools of a closed list with checked arguments, and none is needed; and every number of
-an answer is computed from what detectors found, never by a language model.
+Python that is executed, ours names tools of a closed list with checked arguments, and none is needed; and every number
+of an answer is computed from what detectors found, never by a language model.
 
 Names are loaded on first use, so that the command line costs no torch.
 """

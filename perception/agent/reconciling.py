@@ -1,4 +1,7 @@
-"""Does a caption agree with a mask? Two models look at one pair, and each may be wrong; the answer says where they part."""
+"""Does a caption agree with a mask?
+
+Two models look at one pair, and each may be wrong; the answer says where they part.
+"""
 
 from __future__ import annotations
 

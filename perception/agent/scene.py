@@ -72,7 +72,7 @@ class Evidence:
             AgentError: the detector cannot tell.
         """
         found = self._mask(selection)
-        return found if selection.place is None else found & inside(selection.place, found.shape)  # type: ignore[arg-type]
+        return found if selection.place is None else found & inside(selection.place, found.shape)
 
     def _mask(self, selection: Selection) -> Mask:
         subject, other = selection.subject, selection.other
@@ -80,7 +80,8 @@ class Evidence:
             codes = self.before if selection.when == "before" else self.after
             if codes is None:
                 raise AgentError(f"{self.model} looks for changes only; it does not say what is there on one date")
-            return codes > 0 if subject is None else codes == self._code(subject)
+            on_date: Mask = codes > 0 if subject is None else codes == self._code(subject)
+            return on_date
         if subject is None:
             return self.change
         code = self._code(subject)
@@ -90,9 +91,11 @@ class Evidence:
                 raise AgentError(
                     f"{self.model} says that {subject} changed, not whether it came or went; ask for what changed"
                 )
-            return self.kinds == code
+            changed: Mask = self.kinds == code
+            return changed
         if selection.kind == "any":
-            return self.change & ((self.before == code) | (self.after == code))
+            either: Mask = self.change & ((self.before == code) | (self.after == code))
+            return either
         here, there = (self.after, self.before) if selection.kind == "came" else (self.before, self.after)
         mask: Mask = self.change & (here == code) & (there != code)
         return mask if other is None else mask & (there == self._code(other))
@@ -393,7 +396,9 @@ class Scene:
             Region(
                 int(pixels[index]),
                 None if metres is None else float(metres[index]),
-                *(float(values[index] / max(1, pixels[index])) for values in sums),
+                float(sums[0][index] / max(1, pixels[index])),
+                float(sums[1][index] / max(1, pixels[index])),
+                float(sums[2][index] / max(1, pixels[index])),
                 outlines[index - 1],
                 names[0][index],
                 names[1][index],

@@ -323,10 +323,9 @@ def _compare_models(scene: Scene) -> Result:
     }
     certain = own.probability[own.change]
     if len(certain):
-        value["mean_probability"] = round(float(certain.mean()) / 255, 4)
-        said += (
-            f" {own.model} gives what it marks a probability of {format_percent(value['mean_probability'])} on average."
-        )
+        mean = float(certain.mean()) / 255
+        value["mean_probability"] = round(mean, 4)
+        said += f" {own.model} gives what it marks a probability of {format_percent(mean)} on average."
     note = "Neither is the truth: where they agree, both may be wrong."
     return Result(said, value, scene.find(Selection()), notes=(note,))
 

@@ -1,4 +1,4 @@
-"""The words that the offline planner and the reconciliation know: classes, units, numbers, places, and what says little.
+"""The words that the planner of rules and the reconciliation know: classes, units, numbers, places, small words.
 
 A detector may have any class names. A word means one of its classes if it is that class's name, or if both belong to
 one of the groups below: "woods" means "tree" to a detector that looks for trees and "forest" to one for forests.
@@ -55,7 +55,8 @@ EVENTS: Mapping[str, tuple[str, str]] = {
 """What happened in one word: a class, and whether it came or went."""
 
 _CAME = (
-    r"new|newly|built|constructed|erected|appear(?:s|ed|ing)?|gained?|gains|added|emerged?|came|arose|grew|planted|paved"
+    r"new|newly|built|constructed|erected|appear(?:s|ed|ing)?|gained?|gains|added|emerged?|came|arose|grew|planted"
+    r"|paved"
     r"|created"
 )
 _WENT = (
@@ -65,21 +66,19 @@ _WENT = (
 CAME = re.compile(rf"\b(?:{_CAME})\b")
 WENT = re.compile(rf"\b(?:{_WENT})\b")
 
-NUMBERS: Mapping[str, int] = {
-    word: number
-    for number, word in enumerate("zero one two three four five six seven eight nine ten eleven twelve".split())
-}
+_COUNTED = (
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+)  # fmt: skip
+NUMBERS: Mapping[str, int] = {word: number for number, word in enumerate(_COUNTED)}
 
-UNITS: tuple[tuple[re.Pattern[str], Unit, float], ...] = tuple(
-    (re.compile(rf"(?:{pattern})(?![\w²])"), unit, factor)
-    for pattern, unit, factor in (
-        (r"sq(?:uare)?\.? ?(?:km|kilomet(?:re|er)s?)|km ?(?:2|²|\^2)|kilomet(?:re|er)s? squared", "km2", 1e6),
-        (r"hectares?|ha", "ha", 1e4),
-        (r"sq(?:uare)?\.? ?m(?:et(?:re|er)s?)?|m ?(?:2|²|\^2)|sqm|met(?:re|er)s? squared", "m2", 1.0),
-        (r"per ?cent(?:age)?|%|fraction|share|proportion", "percent", 0.0),
-        (r"pixels?|px", "pixels", 0.0),
-    )
+_MEASURES: tuple[tuple[str, Unit, float], ...] = (
+    (r"sq(?:uare)?\.? ?(?:km|kilomet(?:re|er)s?)|km ?(?:2|²|\^2)|kilomet(?:re|er)s? squared", "km2", 1e6),
+    (r"hectares?|ha", "ha", 1e4),
+    (r"sq(?:uare)?\.? ?m(?:et(?:re|er)s?)?|m ?(?:2|²|\^2)|sqm|met(?:re|er)s? squared", "m2", 1.0),
+    (r"per ?cent(?:age)?|%|fraction|share|proportion", "percent", 0.0),
+    (r"pixels?|px", "pixels", 0.0),
 )
+UNITS = tuple((re.compile(rf"(?:{pattern})(?![\w²])"), unit, factor) for pattern, unit, factor in _MEASURES)
 """Pattern, unit, square metres of one (0: it is no measure of ground)."""
 
 _NORTH_SOUTH = {"top": "top", "upper": "top", "north": "top", "northern": "top"} | {
@@ -118,36 +117,35 @@ GENERIC = re.compile(
 """Words for whatever changed."""
 PRONOUN = re.compile(r"\b(?:those|them|these|they|it|that|this|ones|same|their|its|which ones)\b")
 
-LITTLE = frozenset(
-    """
-    a an the and or but so then also too as at by for from in into inside within on onto of off out over to up with per
-    than between among around about near here there this that these those it its they them their he she we us our you your
-    i me my mine one ones all any each every both either no not only just even still already now before after later
-    earlier previous previously date dates day days time times year years today current currently past old former
-    is are was were be been being am do does did done has have had having can could would should will shall may might must
-    please kindly thanks thank hello hi hey ok okay well good sir agent tell give show find list get see look looking want
-    need like know let make made say says said put draw mark highlight outline display point count counting number numbers
-    many much how what where when which who why whether whose
-    total totals altogether overall sum whole entire full complete exactly precisely approximately roughly nearly
-    really actually quite very rather some few several more less most least many lot lots bigger smaller larger greater
-    big small large huge tiny largest smallest biggest top first second third last next other another others
-    area areas size sizes extent surface land cover ground region regions patch patches spot spots part parts place places
-    picture pictures image images photo photos scene scenes map maps view mask masks raster polygon polygons geojson
-    geotiff tif tiff png json file files format vector layer export save download write store
-    pair change changes changed changing difference differences different differ anything something everything nothing
-    thing things object objects happened happen happens going occur occurred took take taken turn turned turning
-    converted convert replaced replace replacing became become becoming instead gave way used
-    cover covers covered measure measured compute calculate estimate estimated determine identify detect detected detects
-    detection segment segmentation classify describe description caption captions sentence words word summarise summarize
-    summary report compare compared comparison versus vs increase increased decrease decreased grow grown growth shrink
-    did net balance gain gains statistics stats breakdown table class classes type types kind kinds category categories
-    located location locations position positions coordinates coordinate coords latitude longitude lat lon lie lies
-    are situated standing stand stands visible seen ever since happened new-built also again back same well
-    exceeding exceed above below under over minimum maximum min max equal
-    per-class group grouped sorted order model models agree agreement sure certain confident confidence trust reliable
-    other's others' and/or either question answer result results
-    """.split()
+_LITTLE = (
+    "a an the and or but so then also too as at by for from in into inside within on onto of off out over to up "
+    "with per than between among around about near here there this that these those it its they them their he she "
+    "we us our you your i me my mine one ones all any each every both either no not only just even still already "
+    "now before after later earlier previous previously date dates day days time times year years today current "
+    "currently past old former is are was were be been being am do does did done has have had having can could "
+    "would should will shall may might must please kindly thanks thank hello hi hey ok okay well good sir agent "
+    "tell give show find list get see look looking want need like know let make made say says said put draw mark "
+    "highlight outline display point count counting number numbers many much how what where when which who why "
+    "whether whose total totals altogether overall sum whole entire full complete exactly precisely approximately "
+    "roughly nearly really actually quite very rather some few several more less most least lot lots bigger "
+    "smaller larger greater big small large huge tiny largest smallest biggest top first second third last next "
+    "other another others area areas size sizes extent surface land cover ground region regions patch patches "
+    "spot spots part parts place places picture pictures image images photo photos scene scenes map maps view "
+    "mask masks raster polygon polygons geojson geotiff tif tiff png json file files format vector layer export "
+    "save download write store pair change changes changed changing difference differences different differ "
+    "anything something everything nothing thing things object objects happened happen happens going occur "
+    "occurred took take taken turn turned turning converted convert replaced replace replacing became become "
+    "becoming instead gave way used covers covered measure measured compute calculate estimate estimated "
+    "determine identify detect detected detects detection segment segmentation classify describe description "
+    "caption captions sentence words word summarise summarize summary report compare compared comparison versus "
+    "vs increase increased decrease decreased grow grown growth shrink net balance gain gains statistics stats "
+    "breakdown table class classes type types kind kinds category categories located location locations position "
+    "positions coordinates coordinate coords latitude longitude lat lon lie lies situated standing stand stands "
+    "visible seen ever since new-built again back same exceeding exceed above below under minimum maximum min max "
+    "equal per-class group grouped sorted order model models agree agreement sure certain confident confidence "
+    "trust reliable other's others' and/or question answer result results "
 )
+LITTLE = frozenset(_LITTLE.split())
 """Words that say nothing about what is asked for."""
 
 
