@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ conditions = st.builds(
     Condition,
     st.sampled_from(sorted(SCORES)),
     st.sampled_from(["<", "<=", ">", ">="]),
-    st.floats(allow_nan=False, allow_infinity=False).map(lambda number: float(f"{number:.15g}")),
+    st.floats(allow_nan=False, allow_infinity=False),
 )
 
 
@@ -78,7 +79,7 @@ def no_waiting_for_disks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_conditions_have_one_spelling_that_reads_back(some: list[Condition]) -> None:
     text = spelled(tuple(some))
     assert parse(text) == tuple(some)
-    assert spelled(parse(text.replace("<", " < ").replace("and", "  and "))) == spelled(tuple(some))
+    assert parse(re.sub(r"([<>]=?)", r"  \1 ", text).replace("and", " and  ")) == tuple(some)
 
 
 @given(st.lists(conditions, min_size=1, max_size=4), st.data())
@@ -117,6 +118,7 @@ def test_items_are_kept_if_every_condition_holds(some: list[Condition], data: st
         "not anomaly<1",
         " and ".join(["anomaly<1"] * 17),
         "anomaly<" + "9" * 100_000 + "x",
+        "anomaly<" + "9" * 900 + "x",
     ],
 )
 def test_what_is_no_condition_is_refused_and_not_run(

@@ -24,6 +24,7 @@ SCORES: dict[str, str] = {
 }
 """Scores by name. Of several pictures the worst counts: the highest, of change_f1 there is one."""
 MAX_CONDITIONS = 16
+MAX_CHARACTERS = 1000
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -44,7 +45,7 @@ class Condition:
     number: float
 
     def __str__(self) -> str:
-        return f"{self.name}{self.operator}{self.number:.15g}"
+        return f"{self.name}{self.operator}{self.number!r}".removesuffix(".0")
 
     def holds(self, scores: Mapping[str, float | None]) -> bool:
         """Whether it holds; a score that is none fulfils nothing."""
@@ -60,6 +61,9 @@ def parse(text: str) -> tuple[Condition, ...]:
     """
     if not text.strip():
         return ()
+    # Checked first: a long run of digits would keep the pattern busy for ever.
+    if len(text) > MAX_CHARACTERS:
+        raise DumpSpecError(f"keep-if has {len(text)} characters; at most {MAX_CHARACTERS} are allowed")
     parts = re.split(r"\band\b", text)
     if len(parts) > MAX_CONDITIONS:
         raise DumpSpecError(f"keep-if has {len(parts)} conditions; at most {MAX_CONDITIONS} are allowed")
