@@ -30,6 +30,7 @@ from perception.checkpoint import State, fill, read_network, read_public, save_n
 from perception.detection import Detection
 from perception.detector import Progress
 from perception.errors import ClassListError, first_line
+from perception.lite_pyramid import WIDTHS, LiteLevels, as_tokens
 from perception.lora import add_lora
 from perception.optional import require
 from perception.pair import Pair
@@ -57,6 +58,8 @@ class SemanticCCConfig:
     Attributes:
         image: pixels along a side, of which positions and gates are made; other sizes are tiled or resized.
         patch: pixels along a side of a token's patch.
+        stem: what makes tokens of pixels: "patch" for SAM's convolution, "lite" for what a frozen EfficientNet-Lite0
+            sees there, and a projection.
         width: channels of SAM's encoder.
         depth: its blocks.
         heads: of its attentions.
@@ -85,6 +88,7 @@ class SemanticCCConfig:
 
     image: int = 256
     patch: int = 16
+    stem: Literal["patch", "lite"] = "patch"
     width: int = 1024
     depth: int = 24
     heads: int = 16
@@ -128,8 +132,9 @@ def published() -> SemanticCCConfig:
 
 
 def small(language_width: int) -> SemanticCCConfig:
-    """A tiny encoder of SAM's shape and two layers of queries, for CPUs. Not from the paper."""
+    """A tiny encoder of SAM's shape on a frozen EfficientNet-Lite0, two layers of queries. Not from the paper."""
     config = SemanticCCConfig(
+        stem="lite",
         window=8,
         map_width=48,
         caption_width=96,
@@ -181,6 +186,31 @@ class TimeFusion(nn.Module):
         return rearrange(torch.cat(fused), "b c h w -> b h w c")
 
 
+class LiteStem(nn.Module):
+    """A frozen EfficientNet-Lite0 in place of a patch embedding, with a norm and a projection that learn."""
+
+    def __init__(self, config: SemanticCCConfig) -> None:
+        super().__init__()
+        self.grid = config.image // config.patch
+        self.levels = LiteLevels()
+        channels = sum(WIDTHS[1:])
+        self.norm = nn.BatchNorm2d(channels)
+        self.project = nn.Conv2d(channels, config.width, 1)
+
+    def look(self, images: torch.Tensor) -> torch.Tensor:
+        """What the frozen part sees: (b, 3, h, w) in [-1, 1] to (b, channels, grid, grid)."""
+        return self.joined(self.levels(images))
+
+    def joined(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The same of the frozen part's levels."""
+        return rearrange(as_tokens(list(levels)[1:], self.grid), "b (h w) c -> b c h w", h=self.grid)
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """(b, channels, grid, grid) to (b, width, grid, grid)."""
+        out: torch.Tensor = self.project(self.norm(seen))
+        return out
+
+
 class BiTemporalSam(nn.Module):
     """SAM's image encoder on both dates, with `TimeFusion` behind each block that has windows.
 
@@ -190,6 +220,9 @@ class BiTemporalSam(nn.Module):
     Raises:
         DependencyError: segment-anything is not installed.
     """
+
+    mean: torch.Tensor
+    std: torch.Tensor
 
     def __init__(self, config: SemanticCCConfig) -> None:
         super().__init__()
@@ -207,6 +240,11 @@ class BiTemporalSam(nn.Module):
             norm_layer=lambda width: nn.LayerNorm(width, eps=1e-6),
         )
         add_lora(self.vit, ("qkv",), config.rank, config.alpha, config.lora_dropout)
+        self.stem = LiteStem(config) if config.stem == "lite" else None
+        if self.stem is not None:
+            self.vit.patch_embed = nn.Identity()
+        for name, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         tokens = (config.image // config.patch) ** 2
         self.fusions = nn.ModuleDict(
             {
@@ -216,9 +254,27 @@ class BiTemporalSam(nn.Module):
             }
         )
 
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (b, 3, h, w) in [-1, 1], or what the stem's frozen part sees of them, to (b, h', w', width)."""
+        if self.stem is None:
+            x = self.vit.patch_embed(((images + 1) / 2 - self.mean) / self.std)
+        else:
+            seen = self.stem.look(images) if images.shape[1] == 3 else images
+            x = self.stem(seen).permute(0, 2, 3, 1)
+        out: torch.Tensor = x + self.vit.pos_embed
+        return out
+
+    def alone(self, images: torch.Tensor) -> torch.Tensor:
+        """What `embed` takes to maps (b, map_width, h', w'), each date by itself: SAM's own encoder."""
+        x = self.embed(images)
+        for block in self.vit.blocks:
+            x = block(x)
+        out: torch.Tensor = self.vit.neck(x.permute(0, 3, 1, 2))
+        return out
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images (t=2 * b, 3, h, w), normalised, to tokens (t * b, l, width) and a map (t * b, map_width, h', w')."""
-        x = self.vit.patch_embed(images) + self.vit.pos_embed
+        """What `embed` takes, of both dates, to tokens (t=2 * b, l, width) and maps (t * b, map_width, h', w')."""
+        x = self.embed(images)
         for index, block in enumerate(self.vit.blocks):
             x = block(x)
             if str(index) in self.fusions:
@@ -438,14 +494,9 @@ class SemanticCC(nn.Module):
         DependencyError: segment-anything is not installed.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, config: SemanticCCConfig, language: Any | None = None) -> None:
         super().__init__()
         self.config = config
-        for name, values in (("mean", MEAN), ("std", STD)):
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
         self.encoder = BiTemporalSam(config)
         self.neck = AggregationNeck(config)
         self.decoder = ChangeDecoder(config)
@@ -465,20 +516,23 @@ class SemanticCC(nn.Module):
 
     def _seen(self, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         side = self.config.image
+        if pair.dim() == 4 and self.config.stem == "lite":
+            return self.encoder(pair)  # type: ignore[no-any-return]
         if pair.dim() != 5 or tuple(pair.shape[1:]) != (2, 3, side, side):
             raise InvalidRequestError(f"Semantic-CC was given {tuple(pair.shape)}; (b, 2, 3, {side}, {side}) is needed")
-        images = (rearrange(pair, "b t c h w -> (t b) c h w") + 1) / 2
-        tokens, maps = self.encoder((images - self.mean) / self.std)
+        tokens, maps = self.encoder(rearrange(pair, "b t c h w -> (t b) c h w"))
         return tokens, maps
 
     def detect(self, pair: torch.Tensor) -> torch.Tensor:
         """Logits of unchanged and changed, (b, 2, h, w), of a pair (b, t=2, 3, h, w) in [-1, 1].
 
+        Here and in `forward` and `tell` what the frozen part of a stem sees of both dates may stand for the pair.
+
         Raises:
             InvalidRequestError: h or w is not `config.image`.
         """
         _, maps = self._seen(pair)
-        logits: torch.Tensor = self.decoder(*self.neck.detection(maps).chunk(2), pair.shape[-1])
+        logits: torch.Tensor = self.decoder(*self.neck.detection(maps).chunk(2), self.config.image)
         return logits
 
     def forward(self, pair: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -488,7 +542,7 @@ class SemanticCC(nn.Module):
             InvalidRequestError: h or w is not `config.image`.
         """
         caption, maps = self.neck(*self._seen(pair))
-        logits: torch.Tensor = self.decoder(*maps.chunk(2), pair.shape[-1])
+        logits: torch.Tensor = self.decoder(*maps.chunk(2), self.config.image)
         told: torch.Tensor = self.prefix(caption)
         return logits, told
 
@@ -688,7 +742,7 @@ def loss(
     Args:
         net: the network.
         stage: which.
-        pair: (b, t=2, 3, h, w) in [-1, 1].
+        pair: (b, t=2, 3, h, w) in [-1, 1], or what the frozen part of the stem sees of both dates.
         change: bool (b, h, w).
         speaker: of the network; not needed for detection.
         captions: one or more for each pair; not needed for detection.

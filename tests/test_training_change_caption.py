@@ -22,7 +22,7 @@ from perception.caption_decoders import Sentence
 from perception.vocabulary import MARKS
 from training import caption_deck, change_caption
 from training.caption_deck import OTHER, CaptionSampler, Deck, Described, Drawing, changed_objects, unchanged
-from training.change_caption import Net, Settings, losses_of, main, measure, order_of, train
+from training.change_caption import Ground, Net, Settings, losses_of, main, measure, order_of, train
 
 FEW = Drawing(crop=64)
 SETTINGS = Settings(batch=2, masks=1, half_life=10)
@@ -182,10 +182,28 @@ def test_what_is_learnt_from_cards_is_what_is_said_of_pictures(model: str, tmp_p
     seen: list[torch.Tensor] = []
     decoder = change_caption.decoder_of(net)
     watching = decoder.register_forward_hook(lambda _module, inputs, _found: seen.append(inputs[0]))
-    losses_of(net, "both", cards, [0], 1)
+    losses_of(net, Ground(16), "both", cards, [0], 1)
     watching.remove()
     from_card, from_picture = seen[0][:1].flatten(), net.see(images).flatten()
     assert torch.nn.functional.cosine_similarity(from_card, from_picture, dim=0) > 0.98
+
+
+def test_tokens_learn_what_ground_they_stand_for() -> None:
+    torch.manual_seed(0)
+    (sample,) = samples(1, side=64)
+    ground, tokens = Ground(8), torch.nn.Parameter(torch.randn(1, 16, 8))
+    optimiser = torch.optim.Adam([*ground.parameters(), tokens], 0.1)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss = ground.loss(tokens, [sample])
+        loss.backward()
+        optimiser.step()
+    found = ground(tokens)[0].detach()
+    before, after = found[:, :6].argmax(dim=1), found[:, 6:12].argmax(dim=1)
+    assert torch.equal(before, torch.from_numpy(sample.cover_before[8::16, 8::16].flatten()) - 1)
+    assert torch.equal(after, torch.from_numpy(sample.cover_after[8::16, 8::16].flatten()) - 1)
+    share = sample.change.reshape(4, 16, 4, 16).mean(axis=(1, 3)).flatten()
+    assert np.abs(torch.sigmoid(found[:, 12]).numpy() - share).max() < 0.2
 
 
 def test_the_loss_falls(tmp_path: Path) -> None:
@@ -194,7 +212,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     losses = []
     for _ in range(25):
         optimiser.zero_grad()
-        loss = losses_of(net, "both", cards, range(4), 0)["caption"]
+        loss = losses_of(net, Ground(16), "both", cards, range(4), 0)["caption"]
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))

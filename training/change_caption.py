@@ -6,8 +6,9 @@
 
 Both sit on a frozen EfficientNet-Lite0, whose view of each card lies in the deck, so a step costs milliseconds a pair.
 Cards come in an order that is a function of the seed, so a run that is begun again goes on as if it had not stopped; of
-a card all sentences are learnt at once. MCI learns masks of changed objects beside its sentences; with `--stage` one
-of its branches is trained alone on what the run before has learnt, as published.
+a card all sentences are learnt at once, and what ground each visual token stands for (`Ground`). MCI learns masks of
+changed objects beside its sentences; with `--stage` one of its branches is trained alone on what the run before has
+learnt, as published.
 
 Real captions are never trained on.
 """
@@ -15,6 +16,7 @@ Real captions are never trained on.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -23,11 +25,13 @@ from typing import Annotated, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 import typer
 from einops import rearrange
+from torch import nn
 
 from datasets.change_captions import NOTHING, captions_of, words
-from datasets.changes import batch_of, dated, generator
+from datasets.changes import CLASSES, ChangeSample, batch_of, dated, generator
 from datasets.changes_engine import read_engine_pairs
 from perception import mci, rscama
 from perception.caption_decoders import CaptionDecoder, Kind, caption_loss, padded, search
@@ -53,6 +57,7 @@ class Settings:
     Attributes:
         batch: cards in a step.
         masks: how many of them MCI learns masks of, which cost ten times what sentences do.
+        ground: weight of what tokens stand for.
         rate: learning rate of AdamW; the papers' 1e-4 is for hundreds of times as many samples.
         half_life: of the averaged weights, in cards.
         bfloat16: whether products of matrices are of bfloat16, which pays on processors that have it.
@@ -61,6 +66,7 @@ class Settings:
 
     batch: int = 16
     masks: int = 4
+    ground: float = 0.5
     rate: float = 5e-4
     half_life: int = 2000
     bfloat16: bool = False
@@ -101,6 +107,39 @@ def held_out_pairs(pairs: Path, count: int | None = None) -> list[Described]:
     return found
 
 
+# --- What tokens stand for ---
+
+
+class Ground(nn.Linear):
+    """What lies at each visual token, read off it by one layer: the class before and after, and whether it changed.
+
+    It helps a network that sees few pairs to see what sentences are about, and is not kept.
+
+    Args:
+        width: numbers in a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 2 * len(CLASSES) + 1)
+
+    def loss(self, tokens: torch.Tensor, samples: Sequence[ChangeSample]) -> torch.Tensor:
+        """Cross entropy of classes and of change, summed.
+
+        Args:
+            tokens: (b, l, width), a square of them, row by row.
+            samples: what they were made of, square.
+        """
+        grid = math.isqrt(tokens.shape[1])
+        found = self(tokens).float()
+        batch = batch_of(samples)
+        stride = batch.change.shape[1] // grid
+        codes = batch.cover[:, :, stride // 2 :: stride, stride // 2 :: stride].flatten(2).long() - 1  # (b, t, l)
+        logits = rearrange(found[..., :-1], "b l (t k) -> b k t l", t=2)
+        classes = F.cross_entropy(logits, codes, ignore_index=-1, reduction="sum") / (codes >= 0).sum().clamp(min=1)
+        share = F.avg_pool2d((batch.change & batch.known).float()[:, None], stride).flatten(1)
+        return classes + F.binary_cross_entropy_with_logits(found[..., -1], share)
+
+
 # --- The networks ---
 
 Net = rscama.RSCaMa | mci.MCI
@@ -119,36 +158,40 @@ def decoder_of(net: Net) -> CaptionDecoder:
     return net.decoder if isinstance(net, rscama.RSCaMa) else net.captioning.decoder
 
 
-def losses_of(net: Net, stage: mci.Stage, deck: Deck, numbers: Sequence[int], masks: int) -> dict[str, torch.Tensor]:
-    """The losses of a step: of all sentences of its cards, and of the masks of the first of them."""
+def losses_of(
+    net: Net, ground: Ground, stage: mci.Stage, deck: Deck, numbers: Sequence[int], masks: int
+) -> dict[str, torch.Tensor]:
+    """The losses of a step: of all sentences and tokens of its cards, and of the masks of the first of them."""
     vocabulary = Vocabulary(net.config.words)
     captions = [deck.captions(number) for number in numbers]
     sentences = padded([vocabulary.encode(text, net.config.longest) for some in captions for text in some])
     # Looking costs more than speaking, so a card is looked at once for all of its sentences.
     spoken = torch.tensor([len(some) for some in captions])
+    samples = [deck.card(number).sample for number in numbers]
     if isinstance(net, rscama.RSCaMa):
         assert isinstance(net.tower, LiteTower)
-        tokens = net.tower.from_features(as_tokens(_seen(deck, numbers, (1, 2, 3)), net.tower.grid))
-        told = net.head(*tokens.chunk(2)).repeat_interleave(spoken, dim=0)
-        logits = net.decoder(told, sentences[:, :-1])
-        return {"caption": caption_loss(logits, sentences)}
+        tokens = net.tower.from_features(as_tokens(seen_levels(deck, numbers, (1, 2, 3)), net.tower.grid))
+        told = net.head(*tokens.chunk(2))
+        logits = net.decoder(told.repeat_interleave(spoken, dim=0), sentences[:, :-1])
+        return {"caption": caption_loss(logits, sentences), "ground": ground.loss(told, samples)}
     assert isinstance(net.backbone, LitePyramid)
     found: dict[str, torch.Tensor] = {}
     if stage != "caption":
-        drawn = [deck.card(number).sample for number in numbers[:masks]]
+        drawn = samples[:masks]
         kinds = torch.from_numpy(np.stack([changed_objects(sample, net.config.objects) for sample in drawn]))
         known = torch.from_numpy(np.stack([sample.known for sample in drawn]))
-        before, after = mci.by_date(net.backbone.from_levels(_seen(deck, numbers[:masks], range(len(WIDTHS)))))
+        before, after = mci.by_date(net.backbone.from_levels(seen_levels(deck, numbers[:masks])))
         found["mask"] = mci.mask_loss(net.detection(before, after), kinds, known)
     if stage != "detection":
         # Sentences are made of the coarsest level alone.
-        coarse = net.backbone.projections[-1](_seen(deck, numbers, (len(WIDTHS) - 1,))[0])
-        told = net.captioning.see(*coarse.chunk(2)).repeat_interleave(spoken, dim=0)
-        found["caption"] = caption_loss(net.captioning.decoder(told, sentences[:, :-1]), sentences)
+        coarse = net.backbone.projections[-1](seen_levels(deck, numbers, (len(WIDTHS) - 1,))[0])
+        told = net.captioning.see(*coarse.chunk(2))
+        logits = net.captioning.decoder(told.repeat_interleave(spoken, dim=0), sentences[:, :-1])
+        found |= {"caption": caption_loss(logits, sentences), "ground": ground.loss(told, samples)}
     return found
 
 
-def _seen(deck: Deck, numbers: Sequence[int], levels: Sequence[int]) -> list[torch.Tensor]:
+def seen_levels(deck: Deck, numbers: Sequence[int], levels: Sequence[int] = range(len(WIDTHS))) -> list[torch.Tensor]:
     """What the frozen network sees of cards, all first dates first: float32 (t * b, c, h, w) of each level."""
     seen = zip(*(deck.levels(number, levels) for number in numbers), strict=True)
     return [rearrange(torch.stack(level).float(), "b t c h w -> (t b) c h w") for level in seen]
@@ -210,8 +253,10 @@ def train(
         mci.begin_stage(net, stage)
     else:
         net.train()
+    ground = Ground(decoder_of(net).config.width)
     average = copy.deepcopy(net).eval().requires_grad_(False)
-    run = Run(out, {"net": net}, {"net": settings.rate}, (0.9, 0.99), average)
+    learning = {"net": net, "ground": ground}
+    run = Run(out, learning, dict.fromkeys(learning, settings.rate), (0.9, 0.99), average)
     state = run.resume()
     seconds = 0.0 if state is None else float(state["cpu_seconds"])
     begun = time.process_time()
@@ -223,11 +268,13 @@ def train(
         torch.manual_seed(settings.seed * 1_000_003 + run.step)
         numbers = numbers_of(run.step, settings.batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            losses = losses_of(net, stage, deck, numbers, settings.masks)
-        mci.combined(losses).backward()
+            losses = losses_of(net, ground, stage, deck, numbers, settings.masks)
+        # Those of masks and sentences weigh the same, as published.
+        told_of = losses.pop("ground", torch.zeros(()))
+        (mci.combined(losses) + settings.ground * told_of).backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        run.learn("net")
-        run.note(**losses)
+        run.learn(*learning)
+        run.note(**losses, ground=told_of)
         run.advance(settings.batch)
         update_ema(average, net, settings.batch, run.images, settings.half_life)
         for kept, current in zip(average.buffers(), net.buffers(), strict=True):

@@ -38,7 +38,7 @@ from perception.metrics import binary_confusion, binary_scores
 from perception.semantic_cc import LANGUAGE, QUESTION, SemanticCC, SemanticCCInterpreter, Speaker
 from training.caption_deck import Deck, Described
 from training.change import pair_of
-from training.change_caption import held_out_pairs, order_of, scores_of
+from training.change_caption import held_out_pairs, order_of, scores_of, seen_levels
 from training.ema import update_ema
 from training.run import Run
 
@@ -186,8 +186,8 @@ def moved(net: SemanticCC, stage: Stage) -> None:
     """Let a stage move what it moves, and nothing else."""
     if stage == "cover":
         net.requires_grad_(False)
-        for name, parameter in net.encoder.vit.named_parameters():
-            parameter.requires_grad_(".lora_" not in name)
+        for name, parameter in net.encoder.named_parameters():
+            parameter.requires_grad_(".lora_" not in name and not name.startswith("fusions."))
         return
     assert stage != "language"
     tuned = {id(parameter) for parameter in semantic_cc.tuned_parameters(net, stage)}
@@ -196,16 +196,19 @@ def moved(net: SemanticCC, stage: Stage) -> None:
 
 
 def loss_of(
-    net: SemanticCC, head: CoverHead, speaker: Speaker, stage: Stage, drawn: Sequence[Described]
+    net: SemanticCC, head: CoverHead, speaker: Speaker, stage: Stage, deck: Deck, numbers: Sequence[int]
 ) -> torch.Tensor:
-    """The loss of a step."""
+    """The loss of a step, on what the frozen part of the stem sees of its cards."""
+    drawn = [deck.card(number) for number in numbers]
     batch = batch_of([one.sample for one in drawn])
+    assert net.encoder.stem is not None
+    seen = net.encoder.stem.joined(seen_levels(deck, numbers))
     if stage == "cover":
-        images = rearrange((batch.images + 1) / 2, "b t c h w -> (t b) c h w")
-        return head.loss(net.encoder.vit((images - net.mean) / net.std), batch.cover.flatten(0, 1))
+        cover = rearrange(batch.cover, "b t h w -> (t b) h w")
+        return head.loss(net.encoder.alone(seen), cover)
     assert stage != "language"
     captions = [one.captions for one in drawn]
-    return semantic_cc.loss(net, stage, batch.images, batch.change, speaker, captions, batch.known)
+    return semantic_cc.loss(net, stage, seen, batch.change, speaker, captions, batch.known)
 
 
 @torch.no_grad()
@@ -270,9 +273,9 @@ def train(
     run.begin(minutes, tick_images, images)
     while not run.finished:
         torch.manual_seed(settings.seed * 1_000_003 + run.step)
-        drawn = [deck.card(number) for number in numbers_of(run.step, settings.batch)]
+        numbers = numbers_of(run.step, settings.batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            loss = loss_of(net, head, speaker, stage, drawn)
+            loss = loss_of(net, head, speaker, stage, deck, numbers)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         run.learn(*learning)
