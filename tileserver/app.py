@@ -13,7 +13,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from starlette.responses import FileResponse, HTMLResponse, Response
 
 from earthgen import __version__
-from tileserver import bands, detect, find, generate, status, worlds
+from tileserver import agent, bands, detect, find, generate, status, worlds
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
 from tileserver.middleware import AnswerHeaders, BodyLimit, HeadAsGet, Observed
@@ -50,6 +50,7 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
     app.include_router(bands.router, prefix="/worlds/{world}")
     app.include_router(detect.router)
     app.include_router(detect.world_router, prefix="/worlds/{world}")
+    app.include_router(agent.router, prefix="/worlds/{world}")
     factory = WorldFactory(router_prefix="/worlds/{world}", name="world", attribution=settings.attribution)
     app.include_router(factory.router, prefix="/worlds/{world}", tags=["one world"])
     _add_pages(app)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,9 @@ from tileserver.admission import Cancelled
 from tileserver.dependencies import BY_PROMPT, named_world, service_of
 from tileserver.service import Service
 from tileserver.watching import Answer, LoadedDetector
+
+if TYPE_CHECKING:
+    from perception.pair import Pair
 
 MOST_CLASSES = 64
 MAX_CLASS_CHARACTERS = 100
@@ -71,8 +75,8 @@ class OtherWorld(BaseModel):
     quality: Quality | None = None
 
 
-class DetectRequest(BaseModel):
-    """Where to look, at which days or worlds, and for what."""
+class ComparisonRequest(BaseModel):
+    """Where to look, and at which days or worlds."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -84,13 +88,9 @@ class DetectRequest(BaseModel):
     before_date: Day | None = Field(default=None, description="Day of the earlier picture; see `date` of tiles.")
     after_date: Day | None = Field(default=None, description="Day of the later picture.")
     after_world: OtherWorld | None = Field(default=None, description="World of the later picture; else the same.")
-    model: Annotated[str, Field(max_length=64)] = Field(default="cdmamba", description="See /perception/models.")
-    classes: (
-        Annotated[list[Annotated[str, Field(max_length=MAX_CLASS_CHARACTERS)]], Field(max_length=MOST_CLASSES)] | None
-    ) = Field(default=None, description="What may be there, for a model that takes any classes; else its own.")
 
     @model_validator(mode="after")
-    def _makes_sense(self) -> DetectRequest:
+    def _makes_sense(self) -> Self:
         if (self.zoom is None) == (self.gsd is None):
             raise ValueError("give either zoom or gsd")
         if self.after_world is None and self.before_date == self.after_date:
@@ -100,14 +100,55 @@ class DetectRequest(BaseModel):
         return self
 
 
+class DetectRequest(ComparisonRequest):
+    """Where to look, at which days or worlds, and for what."""
+
+    model: Annotated[str, Field(max_length=64)] = Field(default="cdmamba", description="See /perception/models.")
+    classes: (
+        Annotated[list[Annotated[str, Field(max_length=MAX_CLASS_CHARACTERS)]], Field(max_length=MOST_CLASSES)] | None
+    ) = Field(default=None, description="What may be there, for a model that takes any classes; else its own.")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Job:
-    """One comparison, with everything looked up and checked."""
+class Comparison:
+    """Two worlds on their days and the pixels in which they are compared, looked up and checked.
+
+    Attributes:
+        before: world of the earlier picture.
+        after: world of the later one.
+        box: the pixels.
+    """
 
     before: World
     after: World
-    asked: DetectRequest
     box: Box
+
+    def pair(self, service: Service, cancelled: Cancelled) -> Pair:
+        """Both pictures, made if they have to be."""
+        from perception.pair import Pair
+
+        left, _, _, top = box_mercator_bounds(self.box)
+        gsd = EQUATOR_GSD / 2.0**self.box.zoom
+        return Pair(
+            service.engine.pixels(self.before, self.box, cancelled=cancelled),
+            service.engine.pixels(self.after, self.box, cancelled=cancelled),
+            Affine(gsd, 0.0, left, 0.0, -gsd, top),
+            CRS.from_epsg(3857),
+        )
+
+    def facts(self, asked: ComparisonRequest) -> dict[str, Any]:
+        """What was compared, as JSON."""
+        west, south, east, north = box_bounds(self.box)
+        return {
+            "bbox": [west, south, east, north],
+            "synthetic": True,
+            "before": {"world": self.before.id, "date": asked.before_date},
+            "after": {"world": self.after.id, "date": asked.after_date},
+            "zoom": self.box.zoom,
+            "gsd": ground_sampling_distance(self.box.zoom, (south + north) / 2),
+            "width": self.box.width,
+            "height": self.box.height,
+        }
 
 
 @router.get("/perception/models")
@@ -166,30 +207,51 @@ async def detect(
 ) -> Response:
     """What changed in an area between two days of a world, or between it and another world."""
     service = service_of(request)
-    if date is not None:
-        raise InvalidRequestError(f"date is {date!r}; say before_date and after_date in the body, since there are two")
-    after = await _later_world(request, world, before, asked.after_world)
-    job = _Job(before.at(asked.before_date), after.at(asked.after_date), asked, _box_of(asked))
-    for value in (job.before, job.after):
-        value.check_zoom(job.box.zoom)
-    classes = len(asked.classes or ())
-    limit = service.settings.detect_pixels * FREE_CLASSES // max(FREE_CLASSES, classes)
-    if job.box.width * job.box.height > limit:
-        many = f" with {classes} classes" if classes > FREE_CLASSES else ""
-        raise RequestTooLargeError(
-            f"the area has {job.box.width} x {job.box.height} pixels at zoom {job.box.zoom}; at most {limit} are"
-            f" allowed{many}: ask for a smaller area or a lower zoom"
-        )
+    job = await comparison_of(request, world, before, asked, date, classes=len(asked.classes or ()))
     async with service.detections.hold(request) as cancelled:
-        answer, model, hit = await run_in_threadpool(partial(_answer, service, job, cancelled))
+        answer, model, hit = await run_in_threadpool(partial(_answer, service, job, asked, cancelled))
     headers = {
-        "X-Earthgen": f"{service.provenance(job.before)}; after={job.after.id}; detector={job.asked.model}-{model.id}",
+        "X-Earthgen": f"{service.provenance(job.before)}; after={job.after.id}; detector={asked.model}-{model.id}",
         "X-Cache": "HIT" if hit else "MISS",
         "Cache-Control": "no-store",
     }
     if (format or _preferred(request.headers.get("accept", ""))) == "tif":
         return Response(answer.geotiff, media_type=GEOTIFF, headers=headers)
     return Response(answer.geojson, media_type=GEOJSON, headers=headers)
+
+
+async def comparison_of(
+    request: Request, name: str, before: World, asked: ComparisonRequest, date: str | None, classes: int = 0
+) -> Comparison:
+    """What a request compares.
+
+    Args:
+        request: of the client.
+        name: of the world in its address.
+        before: that world.
+        asked: its body.
+        date: what its query says of a day, which is nothing for it to say.
+        classes: that will be looked for, since many leave fewer pixels.
+
+    Raises:
+        InvalidRequestError, AddressError, WorldError, UnknownWorldError: it makes no sense.
+        RequestTooLargeError: it has too many pixels.
+    """
+    if date is not None:
+        raise InvalidRequestError(f"date is {date!r}; say before_date and after_date in the body, since there are two")
+    after = await _later_world(request, name, before, asked.after_world)
+    comparison = Comparison(before.at(asked.before_date), after.at(asked.after_date), _box_of(asked))
+    box = comparison.box
+    for value in (comparison.before, comparison.after):
+        value.check_zoom(box.zoom)
+    limit = service_of(request).settings.detect_pixels * FREE_CLASSES // max(FREE_CLASSES, classes)
+    if box.width * box.height > limit:
+        many = f" with {classes} classes" if classes > FREE_CLASSES else ""
+        raise RequestTooLargeError(
+            f"the area has {box.width} x {box.height} pixels at zoom {box.zoom}; at most {limit} are allowed{many}: ask"
+            " for a smaller area or a lower zoom"
+        )
+    return comparison
 
 
 async def _later_world(request: Request, name: str, before: World, other: OtherWorld | None) -> World:
@@ -203,48 +265,37 @@ async def _later_world(request: Request, name: str, before: World, other: OtherW
     return await named_world(request, other.world or name, **(everything | {"quality": before.quality} | given))
 
 
-def _box_of(asked: DetectRequest) -> Box:
+def _box_of(asked: ComparisonRequest) -> Box:
     check_bounds(asked.bbox)
     if asked.gsd is None:
-        assert asked.zoom is not None  # One of the two is there: see DetectRequest.
+        assert asked.zoom is not None  # One of the two is there: see ComparisonRequest.
         return bounds_box(asked.bbox, asked.zoom)
     return bounds_box(asked.bbox, zoom_for_gsd(asked.gsd, (asked.bbox[1] + asked.bbox[3]) / 2))
 
 
-def _answer(service: Service, job: _Job, cancelled: Cancelled) -> tuple[Answer, LoadedDetector, bool]:
+def _answer(
+    service: Service, job: Comparison, asked: DetectRequest, cancelled: Cancelled
+) -> tuple[Answer, LoadedDetector, bool]:
     """The answer, what gave it, and whether it was there already."""
     watcher = service.watcher
-    model = watcher.detector(job.asked.model)
-    key = repr((job.before.id, job.after.id, job.asked, job.box, model.id, service.version))
+    model = watcher.detector(asked.model)
+    key = repr((job.before.id, job.after.id, asked, job.box, model.id, service.version))
     answer = watcher.kept(key)
     if answer is not None:
         return answer, model, True
-    answer = _look(service, job, model, cancelled)
+    answer = _look(service, job, asked, model, cancelled)
     watcher.keep(key, answer)
     return answer, model, False
 
 
-def _look(service: Service, job: _Job, model: LoadedDetector, cancelled: Cancelled) -> Answer:
+def _look(
+    service: Service, job: Comparison, asked: DetectRequest, model: LoadedDetector, cancelled: Cancelled
+) -> Answer:
     """Make both pictures, compare them and write down what was found."""
-    from perception.pair import Pair
-
-    if job.asked.classes is not None and not model.detector.classes:
+    if asked.classes is not None and not model.detector.classes:
         # Said before two pictures are made for nothing.
-        raise InvalidRequestError(f"{job.asked.model} finds that something changed, not what; leave the classes out")
-    left, _, _, top = box_mercator_bounds(job.box)
-    gsd = EQUATOR_GSD / 2.0**job.box.zoom
-    pair = Pair(
-        service.engine.pixels(job.before, job.box, cancelled=cancelled),
-        service.engine.pixels(job.after, job.box, cancelled=cancelled),
-        Affine(gsd, 0.0, left, 0.0, -gsd, top),
-        CRS.from_epsg(3857),
-    )
-
-    def report(done: int, total: int) -> None:
-        if cancelled():
-            raise RequestCancelledError("the client closed the connection before its answer was ready")
-
-    found = model.detector.detect(pair, classes=job.asked.classes, progress=report)
+        raise InvalidRequestError(f"{asked.model} finds that something changed, not what; leave the classes out")
+    found = model.detector.detect(job.pair(service, cancelled), classes=asked.classes, progress=reporting(cancelled))
     tags = {
         "SYNTHETIC": "yes: a comparison of generated imagery, not of observations",
         "EARTHGEN_BEFORE": job.before.id,
@@ -254,25 +305,26 @@ def _look(service: Service, job: _Job, model: LoadedDetector, cancelled: Cancell
         "EARTHGEN_WEIGHTS": service.engine.weights_id,
         "EARTHGEN_MODEL_WEIGHTS": model.id,
     }
-    west, south, east, north = box_bounds(job.box)
     rows = pixel_areas(job.box)
     collection = found.geojson(MOST_AREAS)
     # Foreign members (RFC 7946 section 6.1): any reader of GeoJSON takes the areas and passes over the rest.
-    collection |= {
-        "bbox": [west, south, east, north],
-        "synthetic": True,
+    collection |= job.facts(asked) | {
         "model": {"name": found.model, "weights": model.id, "classes": list(found.classes)},
-        "before": {"world": job.before.id, "date": job.asked.before_date},
-        "after": {"world": job.after.id, "date": job.asked.after_date},
-        "zoom": job.box.zoom,
-        "gsd": ground_sampling_distance(job.box.zoom, (south + north) / 2),
-        "width": job.box.width,
-        "height": job.box.height,
         "changed_pixels": int(found.mask.sum()),
         "changed_m2": round(float(found.mask.sum(axis=1) @ rows), 2),
         "total_m2": round(float(job.box.width * rows.sum()), 2),
     }
     return Answer(json.dumps(collection).encode(), found.geotiff(tags))
+
+
+def reporting(cancelled: Cancelled) -> Callable[[int, int], None]:
+    """Progress of a detection that ends it when its client has gone away."""
+
+    def report(done: int, total: int) -> None:
+        if cancelled():
+            raise RequestCancelledError("the client closed the connection before its answer was ready")
+
+    return report
 
 
 def pixel_areas(box: Box) -> npt.NDArray[np.float64]:

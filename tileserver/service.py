@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
 from starlette.requests import Request
@@ -24,6 +25,9 @@ from tileserver.reader import WorldEngine
 from tileserver.rendering import ENCODERS
 from tileserver.settings import Settings
 from tileserver.watching import Watcher
+
+if TYPE_CHECKING:
+    from perception.agent.planning import Planner
 
 EngineFactory = Callable[[Settings], WorldEngine]
 
@@ -105,6 +109,8 @@ class Service:
         self._cold = TileQueue(self._threads, settings.tile_queue, self._retry_after, "generate")
         self._lock = threading.Lock()
         self._bands: dict[str, BandView] = {}
+        self._planner: Planner | None = None
+        self._opening = threading.Lock()
         self._encoded: LRUCache[str, bytes] = LRUCache(settings.encoded_bytes, getsizeof=len)
 
     @property
@@ -151,6 +157,25 @@ class Service:
         if view is None:
             view = self._bands[name] = BandView(self.engine, name, self.settings.band_weights)
         return view
+
+    def language_planner(self) -> Planner | None:
+        """The language model that plans for the agent, opened once; None if the settings name none.
+
+        Raises:
+            WeightsError: it cannot be opened.
+            InvalidRequestError: its address or its name there makes no sense.
+        """
+        settings = self.settings
+        if settings.agent_llm is None:
+            return None
+        with self._opening:
+            if self._planner is None:
+                from perception.agent.language import open_planner
+
+                self._planner = open_planner(
+                    settings.agent_llm, settings.agent_model, settings.agent_key, timeout=settings.agent_timeout
+                )
+            return self._planner
 
     def provenance(self, world: World, band: BandView | None = None) -> str:
         """The X-Earthgen header: what made the pixels of a world, or the values of a band of it."""

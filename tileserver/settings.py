@@ -71,6 +71,14 @@ class Settings(BaseSettings):
     search_queue: int = Field(default=8, ge=0, description="Such searches that may wait; further ones get 503.")
     detect_threads: int = Field(default=1, ge=1, le=32, description="Change detections that go on at a time.")
     detect_queue: int = Field(default=4, ge=0, description="Such requests that may wait; further ones get 503.")
+    agent_llm: str | None = Field(
+        default=None,
+        description="Language model that plans for the agent: an OpenAI-compatible address, or a folder or GGUF file; "
+        "none if absent, and rules plan.",
+    )
+    agent_model: str | None = Field(default=None, description="Its name at that address.")
+    agent_key: str | None = Field(default=None, repr=False, description="Key for that address.")
+    agent_timeout: float = Field(default=30.0, gt=0, le=600, description="Seconds in which it has to answer.")
     encoded_bytes: int = Field(default=32 << 20, ge=0, description="Bytes of encoded tiles kept in memory, per worker.")
 
     max_pixels: int = Field(

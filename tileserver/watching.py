@@ -1,22 +1,29 @@
-"""What one server process holds to look at its worlds: detectors, loaded when first asked for, and latest answers."""
+"""What one server process holds to look at its worlds: models, loaded when first asked for, and latest answers."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
-from earthgen.errors import InvalidRequestError
+from earthgen.errors import EarthgenError, InvalidRequestError
 
 if TYPE_CHECKING:
+    from perception.agent.scene import Scene
+    from perception.captioner import ChangeCaptioner
     from perception.detector import ChangeDetector
 
 _KEPT_BYTES = 16 << 20
 _ID_CHARACTERS = 12
+_KEPT_SCENES = 4
+"""Pairs that were asked about lately: the next question about one makes no pictures and runs no detector."""
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,14 @@ class Answer:
     geotiff: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KeptScene:
+    """A pair that was asked about, with what was seen in it; one question at a time looks at it."""
+
+    scene: Scene
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Watcher:
     """Detectors by name; perception, and with it torch, is imported when the first one is asked for.
 
@@ -48,6 +63,8 @@ class Watcher:
         self._loaded: dict[str, LoadedDetector] = {}
         self._keeping = threading.Lock()
         self._kept: LRUCache[str, Answer] = LRUCache(_KEPT_BYTES, getsizeof=_size)
+        self._scenes: LRUCache[str, KeptScene] = LRUCache(_KEPT_SCENES)
+        self._captioners: list[ChangeCaptioner] | None = None
 
     def models(self) -> list[dict[str, Any]]:
         """Every model as JSON; see `perception.registry.describe`. `absent` says why one is not available."""
@@ -79,6 +96,57 @@ class Watcher:
             if loaded is None:
                 loaded = self._loaded[name] = self._load(name)
             return loaded
+
+    def chosen(self, name: str | None) -> str:
+        """The detector that answers questions: the one that is named, or the best that there is.
+
+        Raises:
+            UnknownModelError: no model of that name.
+            InvalidRequestError: it has another task, or none has weights.
+        """
+        from earthgen.errors import WeightsError
+        from perception.agent.opening import chosen_detector
+
+        try:
+            return chosen_detector(self._folder, name)
+        except WeightsError as error:
+            raise InvalidRequestError(str(error)) from error
+
+    def second(self, first: str) -> ChangeDetector | None:
+        """Another detector, for a second opinion; None if there is none that can be used."""
+        from perception.agent.opening import second_detector
+
+        name = second_detector(self._folder, first)
+        try:
+            return None if name is None else self.detector(name).detector
+        except EarthgenError as error:
+            _logger.warning("no second opinion: %s", error)
+            return None
+
+    def captioners(self) -> list[ChangeCaptioner]:
+        """The captioners that have weights; those that cannot be used are left out and logged."""
+        from perception.agent.opening import captioner_names
+        from perception.registry import load_captioner
+
+        with self._loading:
+            if self._captioners is None:
+                self._captioners = []
+                for name in captioner_names(self._folder):
+                    try:
+                        self._captioners.append(load_captioner(name, self._folder(name)))
+                    except EarthgenError as error:
+                        _logger.warning("no captions by %s: %s", name, error)
+            return self._captioners
+
+    def scene(self, key: str, make: Callable[[], Scene]) -> KeptScene:
+        """A scene that was asked about not long ago, or a new one, which is kept for a while."""
+        with self._keeping:
+            kept = self._scenes.get(key)
+        if kept is None:
+            kept = KeptScene(make())
+            with self._keeping:
+                self._scenes[key] = kept
+        return kept
 
     def kept(self, key: str) -> Answer | None:
         """An answer that was given not long ago."""

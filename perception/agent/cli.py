@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 4096 * 4096
 """Pixels of a world that are compared."""
 
-app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(rich_markup_mode=None, add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 
 
 @app.command()
