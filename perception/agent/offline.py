@@ -239,7 +239,7 @@ def _call(
     if intent == "cause":
         return [Call("cause", OfSelection(selection=selection))]
     if intent == "trust":
-        with_captions = "caption" in text or not abilities.second
+        with_captions = "caption" in text or (abilities.captions and not abilities.second)
         return [Call("compare", CompareArguments(what="captions" if with_captions else "models"))]
     if intent == "export":
         mask = bool(AS_MASK.search(text)) and not AS_GEOJSON.search(text)

@@ -305,29 +305,31 @@ def _compare(scene: Scene, asked: CompareArguments) -> Result:
 
 
 def _compare_models(scene: Scene) -> Result:
-    own, other = scene.evidence(), scene.second_opinion()
-    both = int((own.change & other.change).sum())
-    union = int((own.change | other.change).sum())
-    if union == 0:
-        said = f"{own.model} and {other.model} agree that nothing changed."
+    own = scene.evidence()
+    value: dict[str, Any] = {"models": [own.model], "pixels": [int(own.change.sum())]}
+    if scene.second is None:
+        said = "No other detector has weights here, so there is no second opinion."
     else:
-        said = (
-            f"{own.model} sees change in {format_percent(own.change.mean())} of the picture, {other.model} in"
-            f" {format_percent(other.change.mean())}; of what either sees, both see {format_percent(both / union)}."
-        )
-    value = {
-        "models": [own.model, other.model],
-        "pixels": [int(own.change.sum()), int(other.change.sum())],
-        "both": both,
-        "iou": round(both / union, 4) if union else 1.0,
-    }
+        other = scene.second_opinion()
+        both = int((own.change & other.change).sum())
+        union = int((own.change | other.change).sum())
+        value["models"].append(other.model)
+        value["pixels"].append(int(other.change.sum()))
+        value |= {"both": both, "iou": round(both / union, 4) if union else 1.0}
+        said = f"{own.model} and {other.model} agree that nothing changed."
+        if union:
+            said = (
+                f"{own.model} sees change in {format_percent(float(own.change.mean()))} of the picture, {other.model}"
+                f" in {format_percent(float(other.change.mean()))}; of what either sees, both see"
+                f" {format_percent(both / union)}."
+            )
     certain = own.probability[own.change]
     if len(certain):
         mean = float(certain.mean()) / 255
         value["mean_probability"] = round(mean, 4)
         said += f" {own.model} gives what it marks a probability of {format_percent(mean)} on average."
-    note = "Neither is the truth: where they agree, both may be wrong."
-    return Result(said, value, scene.find(Selection()), notes=(note,))
+    note = "Neither agreement nor a probability is the truth: a model may be sure and wrong."
+    return Result(_begun(said), value, scene.find(Selection()), notes=(note,))
 
 
 def _caption(scene: Scene, asked: NoArguments) -> Result:

@@ -21,14 +21,18 @@ export async function listModels() {
 }
 
 /**
- * Two pictures of one area, and what looks at them.
- * @typedef {object} ChangeQuestion
+ * Two pictures of one area.
+ * @typedef {object} TwoPictures
  * @property {import("./service.js").WorldAddress} before
  * @property {import("./service.js").WorldAddress} after
  * @property {[number, number, number, number]} bbox west, south, east, north
  * @property {number} zoom of the pixels
- * @property {string} model
- * @property {string[]} classes none: the model's own
+ */
+
+/**
+ * Two pictures, and what looks at them.
+ * @typedef {TwoPictures & {model: string, classes: string[]}} ChangeQuestion
+ *   classes: none: the model's own
  */
 
 /**
@@ -54,16 +58,28 @@ export async function listModels() {
  * @param {AbortSignal} [signal]
  * @returns {Promise<Blob>}
  */
-export async function askForChanges({ before, after, bbox, zoom, model, classes }, format, signal) {
+export async function askForChanges({ model, classes, ...pictures }, format, signal) {
+  const { earlier, body } = comparison(pictures);
+  body.model = model;
+  if (classes.length > 0) body.classes = classes;
+  return (await post(pathOf(earlier, "perception/detect", { format }), body, signal)).blob();
+}
+
+/**
+ * Two pictures as the service spells them: the world that the address names, and what the body says of both.
+ * @param {TwoPictures} pictures
+ * @returns {{earlier: import("./service.js").WorldAddress, body: Record<string, unknown>}}
+ */
+export function comparison({ before, after, bbox, zoom }) {
   const { date: beforeDate, version: _, ...earlier } = before;
   const { date: afterDate, version: __, ...later } = after;
-  const body = { bbox, zoom, model };
-  if (classes.length > 0) body.classes = classes;
+  /** @type {Record<string, unknown>} */
+  const body = { bbox, zoom };
   if (beforeDate) body.before_date = beforeDate;
   if (afterDate) body.after_date = afterDate;
   // Two days of one world differ by their dates alone.
   if (JSON.stringify(earlier) !== JSON.stringify(later)) body.after_world = withoutGaps(later);
-  return (await post(pathOf(earlier, "perception/detect", { format }), body, signal)).blob();
+  return { earlier, body };
 }
 
 /** @param {Record<string, unknown>} fields */

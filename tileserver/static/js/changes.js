@@ -13,6 +13,7 @@ import { isDay, isNamedRoot, parseSeed, MAX_SEED } from "./view_state.js";
 const MOST_LINES = 8;
 const ORIGINAL = "original";
 const SAME = "same";
+const TOO_MUCH = "Too much is on screen; zoom in";
 
 /**
  * @typedef {object} ChangesActions
@@ -203,17 +204,13 @@ export class Changes {
 
   /** @returns {import("./change_service.js").ChangeQuestion | null} null where something is wrong, which is then said */
   readForm() {
-    const world = this.actions.world();
     const { model } = this;
-    if (world === null || model === null) return null;
-    const pictures = this.between === "days" ? this.readDays(world) : this.readWorlds(world);
+    if (model === null) return null;
     const classes = model.any_classes ? namesIn(element("changes-classes").value) : [];
-    const bounds = viewBounds(this.map);
-    const { max_pixels: most, free_classes: free } = this.offer;
-    const pixels = (most * free) / Math.max(free, classes.length);
-    const zoom = zoomFor(bounds, imageryZoom(this.map), world.zooms.least, pixels);
+    const read = this.readPictures(classes);
+    if (read === null) return null;
     const problems = {
-      ...pictures.problems,
+      ...read.problems,
       "changes-classes":
         (classes.length > this.offer.max_classes && `At most ${this.offer.max_classes} classes can be looked for`) ||
         (new Set(classes).size < classes.length && "A class is listed twice"),
@@ -225,13 +222,39 @@ export class Changes {
       element(wrong).focus();
       return null;
     }
-    if (zoom === null) {
-      this.fail("Too much is on screen; zoom in");
+    if (read.pictures === null) {
+      this.fail(TOO_MUCH);
       return null;
     }
+    return { ...read.pictures, model: model.name, classes };
+  }
+
+  /**
+   * The two pictures that are chosen, of what is on screen.
+   * @param {string[]} classes that will be looked for: many leave fewer pixels
+   * @returns {{problems: Record<string, string | false>, pictures: import("./change_service.js").TwoPictures | null,
+   *   words: string} | null} null: no world is open, or the server has not said what it takes. `pictures` is null where
+   *   too much is on screen; `words` say which they are
+   */
+  readPictures(classes = []) {
+    const world = this.actions.world();
+    if (world === null || this.offer === null) return null;
+    const { problems, before, after } = this.between === "days" ? this.readDays(world) : this.readWorlds(world);
+    const bounds = viewBounds(this.map);
+    const { max_pixels: most, free_classes: free } = this.offer;
+    const pixels = (most * free) / Math.max(free, classes.length);
+    const zoom = zoomFor(bounds, imageryZoom(this.map), world.zooms.least, pixels);
     const { west, south, east, north } = bounds;
-    const { before, after } = pictures;
-    return { before, after, bbox: [west, south, east, north], zoom, model: model.name, classes };
+    const words =
+      this.between === "days"
+        ? `${before.date} and ${after.date}`
+        : `“${element("changes-world").selectedOptions[0]?.textContent ?? ""}” and the world on screen`;
+    return { problems, pictures: zoom === null ? null : { before, after, bbox: [west, south, east, north], zoom }, words };
+  }
+
+  /** What is wrong with the choice of pictures; "" if nothing is. */
+  problemOf(read) {
+    return Object.values(read.problems).find(Boolean) || (read.pictures === null ? TOO_MUCH : "");
   }
 
   /** Both days of the world on screen. */
@@ -333,7 +356,7 @@ function namesIn(text) {
 }
 
 /** @param {Blob} blob @param {string} name of the file */
-function save(blob, name) {
+export function save(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;

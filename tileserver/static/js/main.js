@@ -2,6 +2,7 @@
 // view and world decide what the map and the panels show.
 
 import { watchActivity } from "./activity.js";
+import { Ask } from "./ask.js";
 import { Changes } from "./changes.js";
 import { Comparison } from "./comparison.js";
 import { element, say } from "./dom.js";
@@ -102,6 +103,11 @@ function start(map) {
     visit: (ring, name) => travel.toArea(ring, name),
     say,
   });
+  const ask = new Ask(map, changes, {
+    visit: (ring, name) => travel.toArea(ring, name),
+    choose: () => openSection("changes", "changes-model"),
+    say,
+  });
   const begun = views.view.zoom === null;
 
   bindControls();
@@ -154,6 +160,7 @@ function start(map) {
     troubles.forgetTiles();
     wordSearch.forget();
     changes.forget();
+    ask.forget();
     comparison.close();
     const opening = world.open(views.view);
     showPanels();
@@ -241,6 +248,7 @@ function start(map) {
       y: () => undo.forth(),
       c: () => comparison.toggle(views.view),
       x: () => openSection("changes", "changes-model"),
+      a: () => openSection("ask", "ask-question"),
       g: () => change({ projection: views.view.projection === "globe" ? "flat" : "globe" }),
       e: () => change({ world: "earth" }),
       n: newPlanet,

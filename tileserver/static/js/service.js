@@ -171,7 +171,16 @@ export function zoomsOf(description) {
  * @returns {AsyncGenerator<{done: number, total: number, places: FoundPlace[]}>}
  */
 export async function* findPlaces(world, search, signal) {
-  const response = await get(pathOf(world, "find", search), signal);
+  yield* readLines(await get(pathOf(world, "find", search), signal), signal);
+}
+
+/**
+ * What a service streams: a JSON object a line, each as it comes.
+ * @param {Response} response
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<any>}
+ */
+export async function* readLines(response, signal) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
@@ -188,7 +197,7 @@ export async function* findPlaces(world, search, signal) {
     for (const line of lines) {
       if (line.trim() === "") continue;
       const found = JSON.parse(line);
-      // A search that fails on the way cannot change its status any more.
+      // What fails on the way cannot change its status any more.
       if (typeof found.detail === "string") throw new ServiceError(found.detail, 500);
       yield found;
     }
