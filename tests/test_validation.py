@@ -208,6 +208,17 @@ def test_captions_are_held_against_the_prompts_of_edits(engine: Engine, says: st
     assert (check.verdict, check.rows[0]["says"]) == (verdict, says)
 
 
+def test_a_captioner_that_cannot_speak_is_left_out(engine: Engine) -> None:
+    class Mute(Saying):
+        def caption(self, pair: Pair, *, beams: int = 1) -> Caption:
+            raise InvalidRequestError("no language model was given")
+
+    (check,) = look(engine, EDITED, "caption", tools=Tools(captioners=[Mute("")])).checks
+    assert (check.verdict, check.rows[0]["says"]) == ("not applicable", "no language model was given")
+    both = Tools(captioners=[Mute(""), Saying("a lake has been created")])
+    assert verdicts(look(engine, EDITED, "caption", tools=both)) == {"caption": "pass"}
+
+
 def test_a_captioner_that_sees_a_change_in_the_same_picture_is_wrong(engine: Engine) -> None:
     far = Edit(((12.32, 47.21), (12.36, 47.21), (12.36, 47.24)), "lake")
     for says, verdict in (("nothing has changed", "pass"), ("a lake appears", "fail")):

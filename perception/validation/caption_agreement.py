@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from earthgen.conditioning import TextEncoder
+from earthgen.errors import EarthgenError
 from perception.captioner import ChangeCaptioner
 from perception.pair import Pair
 from perception.validation.change_agreement import MOST_SIDE, window_around
@@ -53,9 +54,12 @@ def caption_agreement(
                 continue  # Presets and other seeds have no words.
             of_this: list[Verdict] = []
             for captioner in captioners:
-                said = captioner.caption(pair).text
+                said, why_silent = _said(captioner, pair)
                 silent, p_value = _heard(text, said, prompts)
-                if not asked.any():
+                if why_silent:
+                    p_value = None
+                    of_this.append("not applicable")
+                elif not asked.any():
                     of_this.append("pass" if silent else "fail")
                 else:
                     assert p_value is not None
@@ -66,13 +70,14 @@ def caption_agreement(
                         "from": before.name,
                         "to": after.name,
                         "captioner": captioner.name,
-                        "says": said,
+                        "says": said or why_silent,
                         "edits": ", ".join(prompts) or "none in sight",
                         "p": None if p_value is None else round(p_value, 3),
                         "verdict": of_this[-1],
                     }
                 )
-            verdicts.append(next(verdict for verdict in ("pass", "warn", "fail") if verdict in of_this))
+            order: tuple[Verdict, ...] = ("pass", "warn", "fail", "not applicable")
+            verdicts.append(next(verdict for verdict in order if verdict in of_this))
             seen = [pair.before, outlined(pair.after, asked[part], ASKED, 2)]
             figures.append(Figure(fitted(beside(seen), 1280), f"Zoom {zoom}, {before.name} and {after.name}"))
     found = "; ".join(f'{row["captioner"]}: "{row["says"]}"' for row in rows)
@@ -96,6 +101,14 @@ def _prompts(subject: Subject, zoom: int, before: Moment, after: Moment) -> list
     """Prompts of the edits of the later state that the earlier one lacks."""
     seen = visible_edits(after.world, subject.box(zoom), LEAST_PIXELS)
     return list(dict.fromkeys(edit.prompt for edit, _ in seen if edit.prompt and edit not in before.world.edits))
+
+
+def _said(captioner: ChangeCaptioner, pair: Pair) -> tuple[str, str]:
+    """A captioner's sentence, or "" and why it has none, as without its language model."""
+    try:
+        return captioner.caption(pair).text, ""
+    except EarthgenError as error:
+        return "", str(error)
 
 
 def _heard(text: TextEncoder, said: str, prompts: Sequence[str]) -> tuple[bool, float | None]:
