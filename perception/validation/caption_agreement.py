@@ -28,8 +28,11 @@ NO_CHANGE = (
     "no change has occurred",
     "almost nothing has changed",
     "nothing has changed",
+    "no area has changed",
+    "the land cover is the same as before",
+    "the ground is the same on both dates",
 )
-"""How captions of the field say that nothing changed; the first five are those of LEVIR-CC."""
+"""How captions say that nothing changed: the first five as in LEVIR-CC, the rest as our captioners learn it."""
 _SAYS_NOTHING = 0.7
 """Cosine to one of them from which on a caption says the same."""
 
