@@ -34,7 +34,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _SERVER = (
     "import sys; from pathlib import Path; from tileserver import Settings, serve;"
-    "serve(Settings(cache=Path(sys.argv[1])), port=0, workers=int(sys.argv[2]),"
+    "serve(Settings(cache=Path(sys.argv[1]), client_rate=0), port=0, workers=int(sys.argv[2]),"
     " announce=lambda address: print(address, flush=True))"
 )
 

@@ -29,13 +29,13 @@ OpenPage = Callable[..., Any]
 
 
 @contextmanager
-def serve(app: FastAPI) -> Iterator[str]:
-    """Serve an app on a free port of this machine; gives its address."""
+def serve(app: FastAPI, **options: Any) -> Iterator[str]:
+    """Serve an app on a free port of this machine; gives its address. `options` are uvicorn's."""
     import uvicorn
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", **options))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started and thread.is_alive():

@@ -186,7 +186,7 @@ def test_slots_are_bounded_and_given_back() -> None:
             return cancelled
 
         first = asyncio.create_task(hold(Client(), leave_first))
-        await until(slots._free.locked)
+        await until(lambda: not slots.idle)
         impatient = Client()
         second = asyncio.create_task(hold(impatient, asyncio.Event()))
         await until(lambda: slots.waiting == 1)
@@ -200,7 +200,7 @@ def test_slots_are_bounded_and_given_back() -> None:
         await until(lambda: slots.waiting == 1)
         leave_first.set()
         await asyncio.gather(first, third)
-        assert not slots._free.locked()
+        assert slots.idle
 
     asyncio.run(_within_a_minute(scenario()))
 

@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 from starlette.responses import FileResponse, HTMLResponse, Response
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from earthgen import __version__
 from tileserver import agent, bands, detect, find, generate, status, worlds
@@ -94,6 +95,8 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
         ],
     )
     app.add_middleware(AnswerHeaders)
+    if settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(map(str, settings.trusted_proxies)))
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -32,6 +32,7 @@ from earthgen.errors import (
     WorldError,
 )
 from perception.errors import UnknownModelError
+from tileserver.clients import ClientLimitError
 from tileserver.middleware import add_security_headers
 
 CLIENT_GONE = 499
@@ -45,6 +46,7 @@ STATUS_CODES: dict[type[Exception], int] = {
     UnknownWorldError: 404,
     UnknownModelError: 422,
     OverloadedError: 503,
+    ClientLimitError: 429,
     RequestCancelledError: CLIENT_GONE,
     RegistryError: 500,
     WeightsError: 500,

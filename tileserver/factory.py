@@ -63,6 +63,7 @@ TILE_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {media_type: {} for media_type in set(MEDIA_TYPES.values())}, "description": "The tile."},
     304: {"description": "The client's copy is still right; nothing was generated."},
     404: {"description": "No such world, zoom, column or row."},
+    429: {"description": "This client has asked for more than its share; Retry-After says when to come back."},
     503: {"description": "Too many tiles wait already; Retry-After says when to come back."},
 }
 _RENDERING = ("bidx", "expression", "rescale", "color_formula", "colormap", "colormap_name", "return_mask")

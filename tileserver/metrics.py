@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tileserver.service import Service
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-REFUSALS = frozenset({401, 403, 413, 503, 507})
+REFUSALS = frozenset({401, 403, 413, 429, 503, 507})
 """Status codes of requests that were understood and not let in."""
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -56,7 +56,7 @@ class Metrics:
         )
         self._refused = Counter(
             "earthgen_refused_requests",
-            "Requests that were not let in: no key, read-only, too large, too much to do, no room.",
+            "Requests that were not let in: no key, read-only, too large, too many, no room.",
             ("route", "status"),
             registry=self.registry,
         )

@@ -84,6 +84,8 @@ def _options(settings: Settings) -> dict[str, Any]:
     return {
         "timeout_graceful_shutdown": GRACE_S,
         "server_header": False,
+        # Where the settings name the proxies, the app looks at their headers itself: see tileserver.app.
+        "proxy_headers": not settings.trusted_proxies,
         # A line of our own carries the request's id: see tileserver.middleware.Observed.
         "access_log": False,
         "log_config": log_config(settings.log_format),

@@ -19,7 +19,8 @@ from earthgen.errors import RegistryError
 from earthgen.pyramid import Box
 from earthgen.registry import WorldRegistry
 from earthgen.world import World
-from tileserver.admission import Cancelled, Slots, TileQueue
+from tileserver.admission import Cancelled, Share, Slots, TileQueue
+from tileserver.clients import Clients
 from tileserver.metrics import Metrics
 from tileserver.reader import WorldEngine
 from tileserver.rendering import ENCODERS
@@ -97,16 +98,23 @@ class Service:
         bands = f"{BANDS_VERSION} {bands_digest(settings.band_weights)}"
         self.version = _digest(engine.fingerprint, ENCODERS, bands)[:_VERSION_CHARACTERS]
         """Changes whenever the same address could give other bytes; the `v` of tile addresses."""
-        self.slots = Slots(settings.region_threads, settings.region_queue)
+        self.clients = Clients(settings.api_keys, settings.client_rate or None)
+        share = Share(waiting=settings.client_region_queue, charged=True)
+        self.slots = Slots(settings.region_threads, settings.region_queue, clients=self.clients, share=share)
         # A search goes on for minutes; areas must not wait behind it.
-        self.searches = Slots(settings.search_threads, settings.search_queue, what="searches")
+        self.searches = Slots(
+            settings.search_threads, settings.search_queue, what="searches", clients=self.clients, share=share
+        )
         # So does a comparison of two pictures.
-        self.detections = Slots(settings.detect_threads, settings.detect_queue, what="detections")
+        self.detections = Slots(
+            settings.detect_threads, settings.detect_queue, what="detections", clients=self.clients, share=share
+        )
         self.watcher = Watcher(settings.perception_weights)
         # What is ready must not wait behind what has to be generated.
-        self._ready = TileQueue(2, 4 * settings.tile_queue, lambda _: 1, "ready")
+        self._ready = TileQueue(2, 4 * settings.tile_queue, lambda _: 1, "ready", self.clients)
         self._threads = settings.tile_threads or max(2, settings.threads or len(os.sched_getaffinity(0)))
-        self._cold = TileQueue(self._threads, settings.tile_queue, self._retry_after, "generate")
+        share = Share(settings.client_threads, settings.client_queue, charged=True)
+        self._cold = TileQueue(self._threads, settings.tile_queue, self._retry_after, "generate", self.clients, share)
         self._lock = threading.Lock()
         self._bands: dict[str, BandView] = {}
         self._planner: Planner | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, IPvAnyNetwork, StringConstraints
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tileserver.logs import LogFormat
@@ -79,6 +79,27 @@ class Settings(BaseSettings):
     agent_model: str | None = Field(default=None, description="Its name at that address.")
     agent_key: str | None = Field(default=None, repr=False, description="Key for that address.")
     agent_timeout: float = Field(default=30.0, gt=0, le=600, description="Seconds in which it has to answer.")
+    client_threads: int | None = Field(
+        default=None, ge=1, description="Tiles of one client that are under way at a time; no bound if absent."
+    )
+    client_queue: int = Field(default=128, ge=1, description="Tiles of one client that may wait; further ones get 429.")
+    client_region_queue: int = Field(
+        default=8, ge=0, description="Requests of one client for areas that may wait; further ones get 429."
+    )
+    client_rate: int = Field(
+        default=1200,
+        ge=0,
+        description="Tiles that have to be generated, areas, pictures, searches and detections that one client may ask"
+        " for in a minute; further ones get 429. Tiles that are ready do not count; 0: no bound.",
+    )
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description="Addresses or networks of proxies whose X-Forwarded-For says who the client is; FORWARDED_ALLOW_IPS"
+        " of uvicorn, which is this machine, if empty.",
+    )
+    warm_up: bool = Field(
+        default=False, description="When nothing else is to do, make what the map will probably show next."
+    )
     encoded_bytes: int = Field(default=32 << 20, ge=0, description="Bytes of encoded tiles kept in memory, per worker.")
 
     max_pixels: int = Field(
