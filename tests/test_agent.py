@@ -27,6 +27,7 @@ from benchmarks.agent_dialogues import (
     instructions,
     pairs,
 )
+from benchmarks.agent_phrasings import PHRASINGS, misread
 from earthgen.errors import InvalidRequestError, WeightsError
 from earthgen.pyramid import Box, box_mercator_bounds
 from perception import agent as package
@@ -67,6 +68,10 @@ def test_scripted_conversations_get_the_answers_worked_out_by_hand(dialogue: Any
 def test_the_script_has_enough_instructions_of_every_kind() -> None:
     assert instructions() >= 60
     assert len({turn.question.lower() for dialogue in DIALOGUES for turn in dialogue.turns}) >= 60
+
+
+def test_things_may_be_said_in_many_ways() -> None:
+    assert [wrong for phrasing in PHRASINGS if (wrong := misread(*phrasing))] == []
 
 
 class Blind:

@@ -62,9 +62,11 @@ CANNOT_KNOW: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "What a change means for others cannot be known from two pictures; what changed, and how much, can.",
         ),
         (
-            r"\bcolou?rs?\b|\bmaterials?\b|\bspecies\b|\bmade of\b|\bbrands?\b|\bnames?\b(?! of the class)"
+            r"\bhow old\b|\bages?\b|\bcolou?rs?\b|\bmaterials?\b|\bspecies\b|\bmade of\b|\bbrands?\b"
+            r"|\bnames?\b(?! of the class)"
             r"|\baddress(?:es)?\b",
-            "Colours, materials, species and names are not among what the models look for, so that cannot be known"
+            "Colours, materials, species, ages and names are not among what the models look for, so that cannot be"
+            " known"
             " here.",
         ),
     )
@@ -101,7 +103,8 @@ _INTENT_PATTERNS: tuple[tuple[Intent, str], ...] = (
         r"\bwhat (?:did|has|have|had|do|does)\b.*\b(?:becom\w+|became|turn\w* (?:in)?to|chang\w+ (?:in)?to"
         r"|replaced?)\b"
         r"|\bwhat (?:became|happened|has become|has happened|happens|was done) (?:of|to|with)\b"
-        r"|\bwhat (?:has |have )?replaced\b|\bwhat (?:was|were|is|are|got) (?:\w+ )*replaced\b"
+        r"|\bwhat (?:has |have )?replaced\b|\bwhat (?:has |have )?(?:become|became|turned into|changed into|is now"
+        r"|are now) |\bwhat (?:was|were|is|are|got) (?:\w+ )*replaced\b"
         r"|\bwhat (?:was|were|stood|used to be)\b.*\b(?:before|there|where|instead)\b|\binto what\b|\bto what\b"
         r"|\b(?:per|by|each|every) (?:class|type|category|kind)\b|\bbreak ?down\b|\bstatistics\b|\bstats\b"
         r"|\b(?:which|what) (?:\w+ )?(?:class|classes|types?|kinds?|categor\w+)\b|\btransitions?\b|\bmatrix\b"
@@ -119,13 +122,15 @@ _INTENT_PATTERNS: tuple[tuple[Intent, str], ...] = (
     ),
     (
         "area",
-        r"\bhow (?:much|large|big|extensive|wide)\b|\bsizes?\b|\bextent\b|\bmeasure\w*|\btotal area\b"
+        r"\bhow (?:much|large|big|extensive|wide)\b|\bsizes?\b|\bextent\b|\bmeasure\w*|\b(?:total|whole) (?:area"
+        r"|surface|size)\b|\bsurface of\b"
         r"|\bsurface area\b"
         r"|\bwhat (?:is the )?(?:total |whole )?area\b|\b(?:the )?area of\b|\bhow many (?:ha|m2|km2)\b",
     ),
     (
         "place",
-        r"\bwhere\b|\b(?:which|what) (?:parts?|corners?|sides?|cells?|quadrants?|hal(?:f|ves)|thirds?)\b|\blocat\w+"
+        r"(?<!areas )(?<!area )(?<!places )(?<!regions )(?<!changes )\bwhere\b|\b(?:which|what) (?:parts?|corners?"
+        r"|sides?|cells?|quadrants?|hal(?:f|ves)|thirds?)\b|\blocat\w+"
         r"|\bcoordinates?\b|\bcoords\b|\bpositions?\b|\blatitudes?\b|\blongitudes?\b",
     ),
     (
@@ -151,7 +156,8 @@ _INTENT_PATTERNS: tuple[tuple[Intent, str], ...] = (
     ),
     (
         "whether",
-        r"^(?:and )?(?:is|are|was|were|did|does|do|has|have|had|any)\b|\bany\b|\bwhether\b|\bcan you see\b",
+        r"^(?:and )?(?:is|are|was|were|did|does|do|has|have|had|any|anything|something)\b|\bany\b|\bwhether\b"
+        r"|\bcan you see\b",
     ),
 )
 INTENTS = tuple((intent, re.compile(pattern)) for intent, pattern in _INTENT_PATTERNS)
@@ -220,6 +226,10 @@ INTO = re.compile(
 """What an object became is asked for."""
 OUT_OF = re.compile(r"\bbefore\b|\breplac\w+\b|\bwhere\b|\bearlier\b|\bpreviously\b")
 """What was there before an object came is asked for."""
+CAME_OF = re.compile(
+    r"\bwhat (?:has |have )?(?:become|became|turned into|changed into|is now|are now) (?!of\b|to\b|with\b)"
+)
+"""What became an object is asked for."""
 QUOTED = re.compile(r"(?<![\w])[\"“”'‘’]([^\"“”'‘’]{1,100})[\"“”'‘’](?![\w])")
 BEGINS = (
     r"(?:please )?(?:count|show|export|save|download|how|where|what|which|why|list|describe|compare|draw|mark"

@@ -20,6 +20,7 @@ from perception.agent.grammar import (
     AS_MASK,
     BECAME,
     BUILT,
+    CAME_OF,
     CANNOT_KNOW,
     CHANGED,
     CONTINUES,
@@ -103,10 +104,7 @@ class OfflinePlanner:
             return Plan((Refusal(NOT_ALLOWED, "not allowed"),))
         steps: list[Call | Refusal] = []
         notes: list[str] = []
-        for part in CUTS.split(text):
-            part = part.strip(" ,.:-")
-            if not part or not any(letter.isalnum() for letter in part):
-                continue
+        for part in _clauses(text):
             clause = _read(part, abilities)
             found, ignored = _planned(clause, abilities, memory)
             steps += found
@@ -122,6 +120,19 @@ class OfflinePlanner:
 
 
 # --- Reading ---
+
+
+def _clauses(text: str) -> list[str]:
+    """The parts of a question; one that asks nothing belongs to the next."""
+    parts = [part.strip(" ,.:-") for part in CUTS.split(text)]
+    parts = [part for part in parts if any(letter.isalnum() for letter in part)]
+    joined: list[str] = []
+    for part in reversed(parts):
+        if joined and not CONTINUES.search(part) and not any(pattern.search(part) for _, pattern in INTENTS):
+            joined[-1] = f"{part}, {joined[-1]}"
+        else:
+            joined.append(part)
+    return joined[::-1]
 
 
 def _read(text: str, abilities: Abilities) -> _Clause:
@@ -207,6 +218,9 @@ def _planned(clause: _Clause, abilities: Abilities, memory: Memory) -> tuple[lis
             return [_not_understood()], []
         if intent not in ("cause", "trust"):
             return [_unknown(clause.leftover, abilities)], []
+    if clause.leftover and intent == "whether":
+        # "Is the new building a school?": yes or no would answer another question.
+        return [_unknown(clause.leftover, abilities)], []
     if intent is None and clause.unit is not None:
         intent = "area"
     notes = [f"Not taken into account: {', '.join(clause.leftover)}."] if clause.leftover else []
@@ -251,7 +265,8 @@ def _call(
         if selection.subject is not None and selection.other is None:
             # "What did the forest become?" is about forest that went, "what was there before the roads?" about roads
             # that came, whatever else is said of dates.
-            kind = "went" if INTO.search(text) else "came" if OUT_OF.search(text) else selection.kind
+            came = CAME_OF.search(text) or (OUT_OF.search(text) and not INTO.search(text))
+            kind = "came" if came else "went" if INTO.search(text) else selection.kind
             selection = _valid(selection.model_dump() | {"when": "change", "kind": kind})
         return [Call("areas_by_class", AreaArguments(selection=selection, unit=unit))]
     if intent == "count":

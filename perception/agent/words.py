@@ -55,7 +55,7 @@ EVENTS: Mapping[str, tuple[str, str]] = {
 """What happened in one word: a class, and whether it came or went."""
 
 _CAME = (
-    r"new|newly|built|constructed|erected|appear(?:s|ed|ing)?|gained?|gains|added|emerged?|came|arose|grew|planted"
+    r"new|newly|built|constructed|erected|appear(?:s|ed|ing)?|gain(?:s|ed)?|added|emerged?|came|arose|grew|planted"
     r"|paved"
     r"|created"
 )
@@ -111,13 +111,14 @@ _PLACE_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 GENERIC = re.compile(
     r"\b(?:chang(?:e|es|ed|ing)|differ(?:s|ent|ence|ences)|areas?|regions?|patch(?:es)?|spots?|polygons?|anything"
-    r"|something|everything|happened|happens|things?|objects?|places?|alterations?|transformations?|what|picture"
+    r"|something|everything|happened|happens|things?|objects?|places?|alterations?|transformations?|picture"
     r"|pictures|image|images|scene|land|surface|ground|it all)\b"
 )
 """Words for whatever changed."""
 PRONOUN = re.compile(r"\b(?:those|them|these|they|it|that|this|ones|same|their|its|which ones)\b")
 
 _LITTLE = (
+    "corner corners side sides quadrant quadrants half use uses break down mostly mainly largely only "
     "a an the and or but so then also too as at by for from in into inside within on onto of off out over to up "
     "with per than between among around about near here there this that these those it its they them their he she "
     "we us our you your i me my mine one ones all any each every both either no not only just even still already "
