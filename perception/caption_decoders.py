@@ -292,8 +292,63 @@ class Sentence:
     ended: bool
 
 
+class Nothing:
+    """Sentences that all say that nothing changed, and how likely they are together.
+
+    There are few ways to say so and many to say what changed. A search for the one likeliest sentence therefore says
+    that nothing changed where a model believes the opposite. Here the sum of the former decides, and otherwise their
+    probability is taken from that of the words with which they begin: what is left is the exact distribution of
+    sentences that say that something changed.
+
+    Args:
+        sentences: numbers of their words, END included.
+        scores: log probability of each of these, given those before it.
+    """
+
+    def __init__(self, sentences: Sequence[Sequence[int]], scores: Sequence[Sequence[float]]) -> None:
+        self._scores = [
+            (tuple(sentence), tuple(some)) for sentence, some in zip(sentences, scores, strict=True) if len(sentence)
+        ]
+
+    @property
+    def probability(self) -> float:
+        """Of all of them together."""
+        return sum(math.exp(sum(scores)) for _, scores in self._scores)
+
+    def likeliest(self) -> tuple[tuple[int, ...], float]:
+        """The likeliest, END included, and its log probability."""
+        return max(((sentence, sum(scores)) for sentence, scores in self._scores), key=lambda one: one[1])
+
+    def without(self, begun: Sequence[int], log_probabilities: torch.Tensor) -> torch.Tensor:
+        """Log probabilities (words,) of the word after `begun`, given that the sentence will be none of these."""
+        begun, at = tuple(begun), len(begun)
+        shares: dict[int, float] = {}
+        for sentence, scores in self._scores:
+            if len(sentence) > at and sentence[:at] == begun:
+                shares[sentence[at]] = shares.get(sentence[at], 0.0) + math.exp(sum(scores[at:]))
+        if not shares:
+            return log_probabilities
+        left = log_probabilities.exp()
+        for word, share in shares.items():
+            left[word] = (left[word] - share).clamp(min=0)
+        return (left / left.sum().clamp(min=1e-12)).log()
+
+
+def score_sentences(
+    decoder: CaptionDecoder, tokens: torch.Tensor, sentences: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """Log probability of each word of sentences, END included, given visual tokens (1, l, c)."""
+    rows = padded([[START, *sentence] for sentence in sentences]).to(tokens.device)
+    logits = decoder(tokens.expand(len(rows), -1, -1), rows[:, :-1]).float()
+    logits[..., [NULL, START]] = -math.inf
+    found = logits.log_softmax(dim=-1).gather(2, rows[:, 1:, None])[..., 0].tolist()
+    return [row[: len(sentence)] for row, sentence in zip(found, sentences, strict=True)]
+
+
 @torch.inference_mode()
-def search(decoder: CaptionDecoder, tokens: torch.Tensor, beams: int = 1) -> list[Sentence]:
+def search(
+    decoder: CaptionDecoder, tokens: torch.Tensor, beams: int = 1, nothing: Sequence[Sequence[int]] = ()
+) -> list[Sentence]:
     """The likeliest sentence for each sample that a search finds; with one beam, the likeliest word at each step.
 
     Sentences that ended leave the beam, as in the authors' code; scores are sums, so a wide beam prefers short ones.
@@ -302,24 +357,37 @@ def search(decoder: CaptionDecoder, tokens: torch.Tensor, beams: int = 1) -> lis
         decoder: in evaluation mode.
         tokens: (b, l, c).
         beams: sentences that are followed at once, 1 to MOST_BEAMS.
+        nothing: sentences that say that nothing changed, numbers with END: they are judged together (`Nothing`).
 
     Raises:
         InvalidRequestError: a number of beams out of range.
     """
     if not 1 <= beams <= MOST_BEAMS:
         raise InvalidRequestError(f"{beams} beams were asked for; 1 to {MOST_BEAMS} are allowed")
-    return [_search_one(decoder, tokens[index : index + 1], beams) for index in range(len(tokens))]
+    return [_search_one(decoder, tokens[index : index + 1], beams, nothing) for index in range(len(tokens))]
 
 
-def _search_one(decoder: CaptionDecoder, tokens: torch.Tensor, beams: int) -> Sentence:
+def _search_one(
+    decoder: CaptionDecoder, tokens: torch.Tensor, beams: int, nothing: Sequence[Sequence[int]]
+) -> Sentence:
+    unchanged = Nothing(nothing, score_sentences(decoder, tokens, nothing)) if nothing else None
+    if unchanged is not None and unchanged.probability >= 0.5:
+        numbers, score = unchanged.likeliest()
+        return Sentence(numbers[:-1], score, True)
     sentences = torch.full((1, 1), START, device=tokens.device)
     scores = torch.zeros(1, device=tokens.device)
+    if unchanged is not None:
+        scores = scores + math.log1p(-unchanged.probability)
     ended: list[Sentence] = []
     for _ in range(decoder.config.longest - 1):
         logits = decoder(tokens.expand(len(sentences), -1, -1), sentences)[:, -1].float()
         # Marks that no sentence holds.
         logits[:, [NULL, START]] = -math.inf
-        totals = (scores[:, None] + logits.log_softmax(dim=-1)).flatten()
+        following = logits.log_softmax(dim=-1)
+        if unchanged is not None:
+            begun = sentences[:, 1:].tolist()
+            following = torch.stack([unchanged.without(*row) for row in zip(begun, following, strict=True)])
+        totals = (scores[:, None] + following).flatten()
         best, at = totals.topk(min(beams - len(ended), len(totals)))
         word = at % decoder.config.words
         sentences = torch.cat([sentences[at // decoder.config.words], word[:, None]], dim=1)

@@ -73,6 +73,7 @@ class MCIConfig:
         decoder_layers: of the language decoder.
         longest: most words of a sentence, marks included.
         dropout: of BI3 layers and decoder, while training.
+        nothing: sentences that say that nothing changed, which a search judges together.
     """
 
     words: tuple[str, ...]
@@ -90,6 +91,7 @@ class MCIConfig:
     decoder_layers: int = 1
     longest: int = 41
     dropout: float = 0.1
+    nothing: tuple[str, ...] = ()
 
 
 def published(words: Sequence[str]) -> MCIConfig:
@@ -421,13 +423,14 @@ class MCIInterpreter:
     def __init__(self, net: MCI, device: torch.device | str = "cpu") -> None:
         self.net = net.eval().to(device)
         self.vocabulary = Vocabulary(net.config.words)
+        self.nothing = self.vocabulary.spoken(net.config.nothing)
         self.device = torch.device(device)
 
     @torch.inference_mode()
     def caption(self, pair: Pair, *, beams: int = 1) -> Caption:
         """See `ChangeCaptioner.caption`."""
         images = resized(pair.tensor().to(self.device), self.net.config.image)
-        (found,) = search(self.net.captioning.decoder, self.net.see(images[None]), beams)
+        (found,) = search(self.net.captioning.decoder, self.net.see(images[None]), beams, self.nothing)
         return as_caption(found, self.vocabulary, self.name)
 
     def detect(

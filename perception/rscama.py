@@ -68,6 +68,7 @@ class RSCaMaConfig:
         gpt_heads: of the GPT-2 decoder.
         longest: most words of a sentence, marks included.
         dropout: of the decoder, while training.
+        nothing: sentences that say that nothing changed, which a search judges together.
     """
 
     words: tuple[str, ...]
@@ -86,6 +87,7 @@ class RSCaMaConfig:
     gpt_heads: int = 12
     longest: int = 42
     dropout: float = 0.1
+    nothing: tuple[str, ...] = ()
 
 
 def published(words: Sequence[str], decoder: Kind = "transformer") -> RSCaMaConfig:
@@ -268,13 +270,14 @@ class RSCaMaCaptioner:
     def __init__(self, net: RSCaMa, device: torch.device | str = "cpu") -> None:
         self.net = net.eval().to(device)
         self.vocabulary = Vocabulary(net.config.words)
+        self.nothing = self.vocabulary.spoken(net.config.nothing)
         self.device = torch.device(device)
 
     @torch.inference_mode()
     def caption(self, pair: Pair, *, beams: int = 1) -> Caption:
         """See `ChangeCaptioner.caption`."""
         tokens = self.net.see(pair.tensor()[None].to(self.device))
-        (found,) = search(self.net.decoder, tokens, beams)
+        (found,) = search(self.net.decoder, tokens, beams, self.nothing)
         return as_caption(found, self.vocabulary, self.name)
 
 

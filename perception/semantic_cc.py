@@ -25,6 +25,7 @@ from einops import rearrange
 from torch import nn
 
 from earthgen.errors import InvalidRequestError, WeightsError
+from perception.caption_decoders import Nothing
 from perception.captioner import Caption
 from perception.checkpoint import State, fill, read_network, read_public, save_network
 from perception.detection import Detection
@@ -84,6 +85,7 @@ class SemanticCCConfig:
         language_alpha: their weight.
         decoder_width: channels of the change decoder.
         longest: most tokens of an answer.
+        nothing: answers that say that nothing changed, which a search judges together.
     """
 
     image: int = 256
@@ -113,6 +115,7 @@ class SemanticCCConfig:
     language_alpha: float = 32
     decoder_width: int = 256
     longest: int = 120
+    nothing: tuple[str, ...] = ()
 
 
 def sized(config: SemanticCCConfig, size: Size) -> SemanticCCConfig:
@@ -616,6 +619,18 @@ class Speaker:
         logits = self.language(inputs_embeds=embedded, attention_mask=mask).logits
         return F.cross_entropy(logits[:, :-1].float().transpose(1, 2), labels[:, 1:], ignore_index=-100)
 
+    def _scores(self, asked: torch.Tensor, answers: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log probability of each token of answers, given the embedded question (n, width)."""
+        rows = [torch.cat([asked, self._embedded(answer)]) for answer in answers]
+        lengths = torch.tensor([len(row) for row in rows], device=asked.device)
+        embedded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        mask = (torch.arange(embedded.shape[1], device=asked.device) < lengths[:, None]).long()
+        found = self.language(inputs_embeds=embedded, attention_mask=mask).logits.float().log_softmax(dim=-1)
+        return [
+            [float(row[len(asked) - 1 + place, number]) for place, number in enumerate(answer)]
+            for row, answer in zip(found, answers, strict=True)
+        ]
+
     @torch.inference_mode()
     def answer(self, told: torch.Tensor, beams: int = 1) -> tuple[str, bool]:
         """The likeliest answer that a search finds for one pair, and whether it came to its end.
@@ -624,11 +639,24 @@ class Speaker:
             told: (3 * queries, language width).
             beams: sentences that are followed at once.
         """
-        embedded = self._asked(told)[None]
-        end = self.tokenizer.eos_token_id
+        asked, end = self._asked(told), self.tokenizer.eos_token_id
+        processors = []
+        if self.net.config.nothing:
+            answers = [[*self._numbers(text), end] for text in self.net.config.nothing]
+            unchanged = Nothing(answers, self._scores(asked, answers))
+            if unchanged.probability >= 0.5:
+                return self._text(unchanged.likeliest()[0]), True
+            processors = [
+                lambda begun, logits: torch.stack(
+                    [
+                        unchanged.without(*row)
+                        for row in zip(begun.tolist(), logits.float().log_softmax(-1), strict=True)
+                    ]
+                )
+            ]
         found = self.language.generate(
-            inputs_embeds=embedded,
-            attention_mask=torch.ones(embedded.shape[:2], dtype=torch.long, device=embedded.device),
+            inputs_embeds=asked[None],
+            attention_mask=torch.ones((1, len(asked)), dtype=torch.long, device=asked.device),
             max_new_tokens=self.net.config.longest,
             num_beams=beams,
             do_sample=False,
@@ -637,10 +665,15 @@ class Speaker:
             top_k=None,
             eos_token_id=end,
             pad_token_id=end,
+            logits_processor=processors,
         )[0].tolist()
-        ended = end in found
-        text: str = self.tokenizer.decode(found[: found.index(end)] if ended else found, skip_special_tokens=True)
-        return " ".join(text.split()), ended
+        return self._text(found), end in found
+
+    def _text(self, numbers: Sequence[int]) -> str:
+        end = self.tokenizer.eos_token_id
+        said = list(numbers)
+        text: str = self.tokenizer.decode(said[: said.index(end)] if end in said else said, skip_special_tokens=True)
+        return " ".join(text.split())
 
 
 class SemanticCCInterpreter:

@@ -88,6 +88,10 @@ class Vocabulary:
         numbers = [self._numbers.get(word, UNKNOWN) for word in words_of(sentence)]
         return [START, *numbers[: longest - 2], END]
 
+    def spoken(self, sentences: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """Sentences as numbers with END alone, as `perception.caption_decoders.search` wants them."""
+        return tuple(tuple(self.encode(text, MOST_WORDS)[1:]) for text in sentences)
+
     def decode(self, numbers: Sequence[int]) -> tuple[str, ...]:
         """The words up to the end mark; other marks are left out."""
         end = list(numbers).index(END) if END in numbers else len(numbers)

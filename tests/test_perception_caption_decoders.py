@@ -214,6 +214,19 @@ def test_what_a_search_reports_is_the_sentences_probability(seed: int, beams: in
         assert len(found.numbers) == 4
 
 
+@given(st.integers(0, 10_000))
+def test_sentences_that_say_nothing_changed_are_judged_together(seed: int) -> None:
+    table = Table(torch.randn(6, 6, generator=torch.Generator().manual_seed(seed)) * 2, longest=4)
+    sentences = all_sentences(table)
+    nothing = sorted(sentences)[1 + seed % 3 :: 3]
+    together = sum(math.exp(sentences[some]) for some in nothing)
+    (found,) = search(table, torch.zeros(1, 1, 1), beams=27, nothing=[(*some, END) for some in nothing])  # type: ignore[arg-type]
+    allowed = {some: score for some, score in sentences.items() if (some in nothing) == (together >= 0.5)}
+    assert found.numbers in allowed
+    assert found.log_probability == pytest.approx(sentences[found.numbers], abs=1e-3)
+    assert found.log_probability == pytest.approx(max(allowed.values()), abs=1e-3)
+
+
 def test_one_beam_takes_the_likeliest_word_at_each_step() -> None:
     torch.manual_seed(0)
     decoder = build(config("transformer")).eval()

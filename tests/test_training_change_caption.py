@@ -22,7 +22,7 @@ from perception.caption_decoders import Sentence
 from perception.vocabulary import MARKS
 from training import caption_deck, change_caption
 from training.caption_deck import OTHER, CaptionSampler, Deck, Described, Drawing, changed_objects, unchanged
-from training.change_caption import Ground, Net, Settings, losses_of, main, measure, order_of, train
+from training.change_caption import Ground, Net, Settings, Told, losses_of, main, measure, order_of, train
 
 FEW = Drawing(crop=64)
 SETTINGS = Settings(batch=2, masks=1, half_life=10)
@@ -186,6 +186,22 @@ def test_what_is_learnt_from_cards_is_what_is_said_of_pictures(model: str, tmp_p
     watching.remove()
     from_card, from_picture = seen[0][:1].flatten(), net.see(images).flatten()
     assert torch.nn.functional.cosine_similarity(from_card, from_picture, dim=0) > 0.98
+
+
+def test_a_decoder_alone_leaves_the_head_as_it_is_and_hears_the_same_from_it(tmp_path: Path) -> None:
+    net, cards = tiny("rscama"), deck(tmp_path / "deck")
+    old = {name: value.clone() for name, value in net.state_dict().items()}
+    train("rscama", net, cards, 4, drawn(2, FEW), tmp_path / "run", SETTINGS, 8, 10.0, 8, decoder_only=True)
+    moved = {name for name, value in net.state_dict().items() if not torch.equal(value, old[name])}
+    assert moved
+    assert all(name.startswith("decoder.") for name in moved)
+    net.eval()
+    kept = Told()
+    for numbers in ([0, 1], [1, 2]):
+        whole = losses_of(net, Ground(16), "both", cards, numbers, 0)["caption"]
+        alone = losses_of(net, Ground(16), "both", cards, numbers, 0, kept)
+        assert alone.keys() == {"caption"}
+        assert torch.allclose(whole, alone["caption"], atol=1e-5)
 
 
 def test_tokens_learn_what_ground_they_stand_for() -> None:

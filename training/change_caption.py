@@ -19,7 +19,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -149,8 +149,8 @@ def build(model: str, decoder: Kind) -> Net:
     """The small configuration of a model, with the grammar's words."""
     vocabulary = (*MARKS, *words())
     if model == "rscama":
-        return rscama.RSCaMa(rscama.small(vocabulary, decoder))
-    return mci.MCI(mci.lite(vocabulary, (*mci.OBJECTS, OTHER)))
+        return rscama.RSCaMa(replace(rscama.small(vocabulary, decoder), nothing=NOTHING))
+    return mci.MCI(replace(mci.lite(vocabulary, (*mci.OBJECTS, OTHER)), nothing=NOTHING))
 
 
 def decoder_of(net: Net) -> CaptionDecoder:
@@ -158,26 +158,60 @@ def decoder_of(net: Net) -> CaptionDecoder:
     return net.decoder if isinstance(net, rscama.RSCaMa) else net.captioning.decoder
 
 
+def _told(net: rscama.RSCaMa, deck: Deck, numbers: Sequence[int]) -> torch.Tensor:
+    """What RSCaMa's decoder is told of cards, (b, l, width)."""
+    assert isinstance(net.tower, LiteTower)
+    tokens = net.tower.from_features(as_tokens(seen_levels(deck, numbers, (1, 2, 3)), net.tower.grid))
+    out: torch.Tensor = net.head(*tokens.chunk(2))
+    return out
+
+
+class Told:
+    """What a head that stands still tells decoders of cards, kept so that each card is looked at once."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[int, torch.Tensor] = {}
+
+    @torch.no_grad()
+    def told(self, net: rscama.RSCaMa, deck: Deck, numbers: Sequence[int]) -> torch.Tensor:
+        """As `_told`, without gradients."""
+        missing = [number for number in numbers if number not in self._tokens]
+        if missing:
+            self._tokens |= zip(missing, _told(net, deck, missing).float().unbind(), strict=True)
+        return torch.stack([self._tokens[number] for number in numbers])
+
+
 def losses_of(
-    net: Net, ground: Ground, stage: mci.Stage, deck: Deck, numbers: Sequence[int], masks: int
+    net: Net,
+    ground: Ground,
+    stage: mci.Stage,
+    deck: Deck,
+    numbers: Sequence[int],
+    masks: int,
+    kept: Told | None = None,
 ) -> dict[str, torch.Tensor]:
-    """The losses of a step: of all sentences and tokens of its cards, and of the masks of the first of them."""
+    """The losses of a step: of all sentences and tokens of its cards, and of the masks of the first of them.
+
+    With `kept`, a head of RSCaMa that stands still, only that of sentences.
+    """
     vocabulary = Vocabulary(net.config.words)
     captions = [deck.captions(number) for number in numbers]
     sentences = padded([vocabulary.encode(text, net.config.longest) for some in captions for text in some])
     # Looking costs more than speaking, so a card is looked at once for all of its sentences.
     spoken = torch.tensor([len(some) for some in captions])
-    samples = [deck.card(number).sample for number in numbers]
+
+    def samples() -> list[ChangeSample]:
+        return [deck.card(number).sample for number in numbers]
+
     if isinstance(net, rscama.RSCaMa):
-        assert isinstance(net.tower, LiteTower)
-        tokens = net.tower.from_features(as_tokens(seen_levels(deck, numbers, (1, 2, 3)), net.tower.grid))
-        told = net.head(*tokens.chunk(2))
+        told = _told(net, deck, numbers) if kept is None else kept.told(net, deck, numbers)
         logits = net.decoder(told.repeat_interleave(spoken, dim=0), sentences[:, :-1])
-        return {"caption": caption_loss(logits, sentences), "ground": ground.loss(told, samples)}
+        found = {"caption": caption_loss(logits, sentences)}
+        return found if kept is not None else found | {"ground": ground.loss(told, samples())}
     assert isinstance(net.backbone, LitePyramid)
-    found: dict[str, torch.Tensor] = {}
+    found = {}
     if stage != "caption":
-        drawn = samples[:masks]
+        drawn = samples()[:masks]
         kinds = torch.from_numpy(np.stack([changed_objects(sample, net.config.objects) for sample in drawn]))
         known = torch.from_numpy(np.stack([sample.known for sample in drawn]))
         before, after = mci.by_date(net.backbone.from_levels(seen_levels(deck, numbers[:masks])))
@@ -187,7 +221,7 @@ def losses_of(
         coarse = net.backbone.projections[-1](seen_levels(deck, numbers, (len(WIDTHS) - 1,))[0])
         told = net.captioning.see(*coarse.chunk(2))
         logits = net.captioning.decoder(told.repeat_interleave(spoken, dim=0), sentences[:, :-1])
-        found |= {"caption": caption_loss(logits, sentences), "ground": ground.loss(told, samples)}
+        found |= {"caption": caption_loss(logits, sentences), "ground": ground.loss(told, samples())}
     return found
 
 
@@ -205,7 +239,11 @@ def _images(drawn: Sequence[Described]) -> torch.Tensor:
 def measure(net: Net, drawn: Sequence[Described]) -> dict[str, float]:
     """BLEU-4, ROUGE-L and CIDEr-D of pairs in text mode, and how often change is told from none."""
     vocabulary = Vocabulary(net.config.words)
-    said = [" ".join(vocabulary.decode(search(decoder_of(net), net.see(_images([one])))[0].numbers)) for one in drawn]
+    nothing = vocabulary.spoken(net.config.nothing)
+    said = [
+        " ".join(vocabulary.decode(search(decoder_of(net), net.see(_images([one])), nothing=nothing)[0].numbers))
+        for one in drawn
+    ]
     return scores_of(said, drawn)
 
 
@@ -233,6 +271,7 @@ def train(
     minutes: float,
     tick_images: int,
     stage: mci.Stage = "both",
+    decoder_only: bool = False,
 ) -> None:
     """Train, or go on with, a captioner; weights are in `out/weights` after each tick.
 
@@ -248,11 +287,16 @@ def train(
         minutes: of this call after which to stop.
         tick_images: cards between two lines of the log.
         stage: of MCI; "both" for RSCaMa.
+        decoder_only: let RSCaMa's head stand still.
     """
     if isinstance(net, mci.MCI):
         mci.begin_stage(net, stage)
+    elif decoder_only:
+        net.eval().requires_grad_(False)
+        net.decoder.train().requires_grad_(True)
     else:
         net.train()
+    kept = Told() if decoder_only else None
     ground = Ground(decoder_of(net).config.width)
     average = copy.deepcopy(net).eval().requires_grad_(False)
     learning = {"net": net, "ground": ground}
@@ -268,7 +312,7 @@ def train(
         torch.manual_seed(settings.seed * 1_000_003 + run.step)
         numbers = numbers_of(run.step, settings.batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            losses = losses_of(net, ground, stage, deck, numbers, settings.masks)
+            losses = losses_of(net, ground, stage, deck, numbers, settings.masks, kept)
         # Those of masks and sentences weigh the same, as published.
         told_of = losses.pop("ground", torch.zeros(()))
         (mci.combined(losses) + settings.ground * told_of).backward()
@@ -295,6 +339,9 @@ def main(
     decoder: Annotated[str, typer.Option(help="of rscama: " + ", ".join(get_args(Kind)))] = "transformer",
     stage: Annotated[str, typer.Option(help="of mci: " + ", ".join(get_args(mci.Stage)))] = "both",
     start: Annotated[Path | None, typer.Option(metavar="DIR", help="weights to begin with")] = None,
+    decoder_only: Annotated[
+        bool, typer.Option("--decoder-only", help="of rscama: a new decoder on the head of --start, which stands still")
+    ] = False,
     cards: Annotated[int | None, typer.Option(min=1, help="of the deck; all of them if not given")] = None,
     images: Annotated[int, typer.Option(min=1, help="cards in all")] = 16000,
     minutes: Annotated[float, typer.Option(min=0.1, help="of this call")] = 60.0,
@@ -313,6 +360,8 @@ def main(
             raise typer.BadParameter(f"{value!r} is none of {', '.join(allowed)}", param_hint=option)
     if model != "mci" and stage != "both":
         raise typer.BadParameter("only mci is trained in stages", param_hint="--stage")
+    if decoder_only and (model != "rscama" or start is None):
+        raise typer.BadParameter("this is for rscama with --start", param_hint="--decoder-only")
     there = Deck(deck)
     if not len(there):
         raise typer.BadParameter(f"no cards in {deck}; draw some with training.caption_deck", param_hint="--deck")
@@ -322,9 +371,16 @@ def main(
     chosen: mci.Stage = next(name for name in get_args(mci.Stage) if name == stage)
     net: Net = build(model, kind)
     if start is not None:
-        net = mci.load(start) if model == "mci" else rscama.load(start)
+        begun = mci.load(start) if model == "mci" else rscama.load(start)
+        if decoder_only:
+            net.load_state_dict(
+                {name: value for name, value in begun.state_dict().items() if not name.startswith("decoder.")},
+                strict=False,
+            )
+        else:
+            net = begun
     held_out = held_out_pairs(pairs, _CHECKED)
-    train(model, net, there, cards or len(there), held_out, out, settings, images, minutes, tick, chosen)
+    train(model, net, there, cards or len(there), held_out, out, settings, images, minutes, tick, chosen, decoder_only)
 
 
 if __name__ == "__main__":

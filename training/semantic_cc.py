@@ -31,7 +31,7 @@ from einops import rearrange
 from torch import nn
 from tqdm import tqdm
 
-from datasets.change_captions import words
+from datasets.change_captions import NOTHING, words
 from datasets.changes import CLASSES, batch_of, generator
 from perception import semantic_cc
 from perception.metrics import binary_confusion, binary_scores
@@ -169,7 +169,7 @@ def begin(stage: Stage, out: Path, language: Path, unguided: bool, seed: int) ->
         model, tokenizer = semantic_cc.open_language(language)
         torch.manual_seed(seed)
         width = model.get_input_embeddings().embedding_dim
-        return SemanticCC(semantic_cc.small(width), model), tokenizer
+        return SemanticCC(replace(semantic_cc.small(width), nothing=NOTHING), model), tokenizer
     weights = out / STAGES[STAGES.index(stage) - 1] / "weights"
     if not weights.is_dir():
         raise FileNotFoundError(f"no {weights}; run the stage {STAGES[STAGES.index(stage) - 1]} first")
