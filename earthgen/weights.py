@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,6 +142,10 @@ def load_model(kinds: type[Net] | tuple[type[Net], ...], source: str | Path | No
     known = {kind.__name__: kind for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
     if class_name not in known:
         raise WeightsError(f"{config_path} describes a {class_name}; a {' or a '.join(known)} is needed")
+    # What does not fit is one sentence below, not pages of names.
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         loaded: Any = known[class_name].from_pretrained(
             folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -148,6 +153,8 @@ def load_model(kinds: type[Net] | tuple[type[Net], ...], source: str | Path | No
         net, info = loaded
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
         raise WeightsError(f"{tensors_path} cannot be loaded: {_first_line(error)}") from error
+    finally:
+        logger.setLevel(level)
     wrong = sorted({*info["missing_keys"], *info["unexpected_keys"]})
     if wrong:
         raise WeightsError(

@@ -63,6 +63,15 @@ def test_damaged_weights_are_named(folder: Path, name: str, damage: object, word
         load_weights(folder)
 
 
+def test_a_network_of_another_layout_is_one_sentence(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["blocks"] = [1, 1, 2, 1, 1]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match="does not fit its config.json: 8 tensors missing or unknown"):
+        load_weights(folder)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_tensors_of_another_size_are_named(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["channels"] = [8, 8, 16]
