@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,6 +54,7 @@ from earthgen.pyramid import (
 from earthgen.roots import open_root
 from earthgen.shared_store import SharedStore
 from earthgen.store import PixelStore, StoreCounts
+from earthgen.tracing import span
 from earthgen.weights import load_qualities
 from earthgen.world import QUALITIES, STANDARD, Quality, World
 
@@ -311,6 +313,16 @@ class Engine:
             np.copyto(pixels, placed(changed, at, box), where=inside)
         return pixels
 
+    def prepare(self, world: World, box: Box, *, cancelled: Cancelled | None = None) -> None:
+        """Make what `pixels` would have to, one window after another: every other thread stays free for other calls.
+
+        Raises:
+            As `pixels`.
+        """
+        _check(world, box)
+        plan = self._plan(world)
+        self._evaluate(plan, _parts(plan, box).values(), cancelled, at_once=1)
+
     def is_ready(self, world: World, box: Box) -> bool:
         """Whether `pixels` would have nothing to generate or to fetch from the shared store."""
         _check(world, box)
@@ -372,7 +384,9 @@ class Engine:
                     self._roots[root.id] = levels
             return levels
 
-    def _evaluate(self, plan: Plan, wanted: Iterable[Part], cancelled: Cancelled | None) -> dict[Part, Pixels]:
+    def _evaluate(
+        self, plan: Plan, wanted: Iterable[Part], cancelled: Cancelled | None, at_once: int | None = None
+    ) -> dict[Part, Pixels]:
         """Parts and all that they had to be made from: found, shared with other requests, or made."""
         have: dict[Part, Pixels] = {}
         missing: dict[Part, tuple[Part, ...]] = {}
@@ -397,7 +411,7 @@ class Engine:
                     missing[part] = plan.inputs(part)
                     waiting.extend(missing[part])
         if missing:
-            self._make(plan, missing, have, cancelled)
+            self._make(plan, missing, have, cancelled, at_once)
         return have
 
     def _make(
@@ -406,8 +420,12 @@ class Engine:
         missing: dict[Part, tuple[Part, ...]],
         have: dict[Part, Pixels],
         cancelled: Cancelled | None,
+        at_once: int | None,
     ) -> None:
-        """Make the missing parts, each as soon as its inputs are there, and put them where the others are."""
+        """Make the missing parts, each as soon as its inputs are there, and put them where the others are.
+
+        `at_once` bounds how many of them are made at a time; None: as many as there are threads.
+        """
         lacking = {part: {needed for needed in inputs if needed in missing} for part, inputs in missing.items()}
         users: dict[Part, list[Part]] = {}
         for part, inputs in lacking.items():
@@ -418,10 +436,11 @@ class Engine:
         waiting: dict[Future[Pixels], tuple[str, Part]] = {}
         try:
             while ready or waiting:
-                for part in ready:
+                begun = ready if at_once is None else ready[: at_once - len(waiting)]
+                ready = ready[len(begun) :]
+                for part in begun:
                     key = plan.key(part)
                     waiting[self._join_job(key, plan, part, {i: have[i] for i in missing[part]})] = (key, part)
-                ready = []
                 if self._closed or (cancelled is not None and cancelled()):
                     raise RequestCancelledError("the request was withdrawn before its pixels were made")
                 finished, _ = wait(
@@ -446,7 +465,9 @@ class Engine:
                 if self._closed:
                     raise RequestCancelledError("the engine is closed")
                 make = partial(plan.make, part, inputs)
-                job = self._jobs[key] = _Job(self._pool.submit(self._run, key, part.window, make), 0)
+                # What logs and traces know of the request goes along.
+                future = self._pool.submit(copy_context().run, self._run, key, part.window, make)
+                job = self._jobs[key] = _Job(future, 0)
             job.waiters += 1
             return job.future
 
@@ -466,7 +487,8 @@ class Engine:
             self._running[key] = window
         begun = time.perf_counter()
         try:
-            return self._store.get_or_compute(key, make)
+            with span("window", zoom=window.zoom, row=window.row, column=window.column):
+                return self._store.get_or_compute(key, make)
         finally:
             seconds = time.perf_counter() - begun
             with self._lock:

@@ -104,6 +104,9 @@ class FakeEngine:
         red, green, blue = self.pixels(world, Box(zoom, row, column, 1, 1), cancelled=cancelled)[0, 0]
         return int(red), int(green), int(blue)
 
+    def prepare(self, world: World, box: Box, *, cancelled: Cancelled | None = None) -> None:
+        self.pixels(world, box, cancelled=cancelled)
+
     def is_ready(self, world: World, box: Box) -> bool:
         with self._lock:
             return box.zoom <= ROOT_ZOOM or (world.id, box) in self._finished

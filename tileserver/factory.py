@@ -227,6 +227,8 @@ class WorldFactory(TilerFactory):
 
             source = box if view is None else view.source_box(box)
             made = await service.tile(request, etag, world, source, make)
+            if view is None:
+                service.shown(request, world, box)
             headers["X-Cache"] = made.cache
             headers["Server-Timing"] = made.timing
             return Response(made.content, media_type=MEDIA_TYPES[format], headers=headers)

@@ -63,6 +63,10 @@ class Metrics:
         self._windows = Counter(
             "earthgen_windows_computed", "Windows of the cascade that were computed.", registry=self.registry
         )
+        self._warmed_before = 0
+        self._warmed = Counter(
+            "earthgen_tiles_warmed", "Tiles that were made before anybody asked for them.", registry=self.registry
+        )
         self._queue = self._gauge("earthgen_queue_length", "Requests or windows that wait for their turn.", ("queue",))
         self._running = self._gauge("earthgen_windows_running", "Windows that are being computed.")
         self._cache = self._gauge("earthgen_cache_bytes", "Bytes kept in memory.", ("kind",))
@@ -93,6 +97,9 @@ class Metrics:
         with self._lock:
             self._windows.inc(max(0, now.done - self._done))
             self._done = max(self._done, now.done)
+            warmed = service.warmed
+            self._warmed.inc(max(0, warmed - self._warmed_before))
+            self._warmed_before = max(self._warmed_before, warmed)
         self._running.set(len(now.running))
         for queue, length in {"windows": now.queued, **service.queues()}.items():
             self._queue.labels(queue).set(length)

@@ -123,6 +123,10 @@ class WorldEngine(Protocol):
         """Red, green and blue of a place."""
         ...
 
+    def prepare(self, world: World, box: Box, *, cancelled: Cancelled | None = None) -> None:
+        """Make what the pixels of a box need, one window after another."""
+        ...
+
     def is_ready(self, world: World, box: Box) -> bool:
         """Whether the pixels of a box need no generation."""
         ...

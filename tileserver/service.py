@@ -25,6 +25,7 @@ from tileserver.metrics import Metrics
 from tileserver.reader import WorldEngine
 from tileserver.rendering import ENCODERS
 from tileserver.settings import Settings
+from tileserver.warmup import WarmUp
 from tileserver.watching import Watcher
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ class Service:
         self._threads = settings.tile_threads or max(2, settings.threads or len(os.sched_getaffinity(0)))
         share = Share(settings.client_threads, settings.client_queue, charged=True)
         self._cold = TileQueue(self._threads, settings.tile_queue, self._retry_after, "generate", self.clients, share)
+        self._warm_up = WarmUp(engine, lambda: self.idle) if settings.warm_up else None
         self._lock = threading.Lock()
         self._bands: dict[str, BandView] = {}
         self._planner: Planner | None = None
@@ -130,6 +132,17 @@ class Service:
     def encoded_bytes(self) -> int:
         """Bytes of encoded tiles in memory."""
         return int(self._encoded.currsize)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything that is made."""
+        queues = (self._ready, self._cold, self.slots, self.searches, self.detections)
+        return all(queue.idle for queue in queues)
+
+    @property
+    def warmed(self) -> int:
+        """Tiles that were made before anybody asked for them."""
+        return self._warm_up.made if self._warm_up else 0
 
     def queues(self) -> dict[str, int]:
         """How many requests of each kind wait for their turn."""
@@ -233,8 +246,15 @@ class Service:
             cache = "DEDUP" if shared else "MISS"
         return MadeTile(content, cache, time.perf_counter() - start, queued if cache == "MISS" else None)
 
+    def shown(self, request: Request, world: World, tile: Box) -> None:
+        """Note a tile that a client has been shown, since its map will probably show the ones beside it next."""
+        if self._warm_up:
+            self._warm_up.seen(self.clients.of(request), world, tile)
+
     def close(self) -> None:
         """Finish what runs, drop what waits and close the engine."""
+        if self._warm_up:
+            self._warm_up.close()
         self._ready.close()
         self._cold.close()
         self.engine.close()
