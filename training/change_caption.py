@@ -296,7 +296,7 @@ def train(
         net.decoder.train().requires_grad_(True)
     else:
         net.train()
-    kept = Told() if decoder_only else None
+    heard = Told() if decoder_only else None
     ground = Ground(decoder_of(net).config.width)
     average = copy.deepcopy(net).eval().requires_grad_(False)
     learning = {"net": net, "ground": ground}
@@ -312,7 +312,7 @@ def train(
         torch.manual_seed(settings.seed * 1_000_003 + run.step)
         numbers = numbers_of(run.step, settings.batch)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            losses = losses_of(net, ground, stage, deck, numbers, settings.masks, kept)
+            losses = losses_of(net, ground, stage, deck, numbers, settings.masks, heard)
         # Those of masks and sentences weigh the same, as published.
         told_of = losses.pop("ground", torch.zeros(()))
         (mci.combined(losses) + settings.ground * told_of).backward()
