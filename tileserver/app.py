@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from earthgen import __version__
-from tileserver import agent, bands, detect, find, generate, status, worlds
+from tileserver import agent, bands, detect, find, generate, status, tracing, worlds
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
 from tileserver.middleware import AnswerHeaders, BodyLimit, HeadAsGet, Observed
@@ -41,6 +41,8 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
         # FastAPI's own pages load their scripts from other people's servers.
         docs_url=None,
         redoc_url=None,
+        # Its own spans and logs hold queries, and so people's prompts: see tileserver.tracing.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     _add_layers(app, settings)
     add_exception_handlers(app)
@@ -60,6 +62,7 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings, engine_factory: EngineFactory) -> AsyncIterator[None]:
+    stop_tracing = tracing.start() if tracing.wanted() else None
     engine = await run_in_threadpool(engine_factory, settings)
     service = Service(settings, engine)
     app.state.service = service
@@ -68,6 +71,8 @@ async def _lifespan(app: FastAPI, settings: Settings, engine_factory: EngineFact
     finally:
         app.state.service = None
         await run_in_threadpool(service.close)
+        if stop_tracing:
+            await run_in_threadpool(stop_tracing)
 
 
 def _add_layers(app: FastAPI, settings: Settings) -> None:
@@ -94,6 +99,8 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
             "Content-Crs",
         ],
     )
+    if tracing.wanted():
+        app.add_middleware(tracing.Traced)
     app.add_middleware(AnswerHeaders)
     if settings.trusted_proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(map(str, settings.trusted_proxies)))
