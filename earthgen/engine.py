@@ -317,7 +317,7 @@ class Engine:
         """Make what `pixels` would have to, one window after another: every other thread stays free for other calls.
 
         Raises:
-            As `pixels`.
+            EarthgenError: what `pixels` raises.
         """
         _check(world, box)
         plan = self._plan(world)

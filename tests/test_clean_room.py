@@ -80,6 +80,19 @@ def test_a_tile_is_made_from_the_weights_inside(room: Path, environment: dict[st
         assert len(picture.getcolors(1 << 16) or ()) > 100
 
 
+def test_training_sets_say_that_they_need_a_checkout(room: Path, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [room / "env" / "bin" / "earthgen", "dump", "--task", "vqa", "-o", "vqa"],
+        cwd=room,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("earthgen: the command dump cannot be loaded: No module named 'datasets")
+    assert done.stderr.endswith("; it runs from a checkout, see docs/dump.md\n")
+
+
 def test_models_that_ship_are_inside(room: Path, environment: dict[str, str]) -> None:
     models = json.loads(run(room, environment, "earthgen", "watch", "models", "--json"))
     available = {model["name"] for model in models if model["available"]}
