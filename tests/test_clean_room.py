@@ -101,7 +101,7 @@ def test_models_that_ship_are_inside(room: Path, environment: dict[str, str]) ->
 
 @pytest.fixture
 def address(room: Path, environment: dict[str, str]) -> Iterator[str]:
-    command = [room / "env" / "bin" / "earthgen", "serve", "--port", "0"]
+    command = [str(room / "env" / "bin" / "earthgen"), "serve", "--port", "0"]
     log = (room / "server.log").open("w")
     with log, subprocess.Popen(command, cwd=room, env=environment, stdout=log, stderr=subprocess.STDOUT) as server:
         try:
