@@ -26,7 +26,7 @@ from tileserver import Settings, create_app
 LATE_S = 45
 """Tells an answer from a hang; generous, because machines can be busy."""
 # What looks at imagery needs weights, and is tested where it is.
-NEEDS_WEIGHTS = (r"/find$", r"/detect$")
+NEEDS_WEIGHTS = (r"/find$", r"/detect$", r"/agent$")
 
 _bounded = settings(
     max_examples=3,

@@ -224,7 +224,8 @@ def _planned(clause: _Clause, abilities: Abilities, memory: Memory) -> tuple[lis
     if intent is None and clause.unit is not None:
         intent = "area"
     notes = [f"Not taken into account: {', '.join(clause.leftover)}."] if clause.leftover else []
-    if intent in (None, "whether") and memory.call is None and not clause.has_features and not generic:
+    says = clause.has_features or generic or any(pattern.search(text) for pattern, *_ in BUILT)
+    if intent in (None, "whether") and memory.call is None and not says:
         return [_not_understood()], []
     calls = _calls(intent, clause, abilities, memory, points_back=points_back, generic=generic)
     return list(calls), notes

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from earthgen.errors import EarthgenError, WeightsError
+from earthgen.errors import WeightsError
 from perception.agent.scene import Scene
-from perception.captioner import ChangeCaptioner
+from perception.captioner import Caption, ChangeCaptioner
+from perception.detection import Detection
 from perception.detector import ChangeDetector, Progress
 from perception.pair import Pair
 from perception.registry import CHANGE_CAPTIONING, MODELS, check_finds_change, load_captioner, load_detector
@@ -73,7 +74,7 @@ def open_scene(
 ) -> Scene:
     """A scene with the models that have weights.
 
-    Captioners and the second detector are left out if they cannot be loaded: without them the agent has fewer tools.
+    Captioners and the second detector are loaded when a question needs them.
 
     Args:
         pair: two pictures.
@@ -88,17 +89,71 @@ def open_scene(
     """
     name = chosen_detector(folder, model)
     detector = load_detector(name, weights if weights is not None else folder(name))
-    captioners: list[ChangeCaptioner] = []
-    for captioner in captioner_names(folder):
-        try:
-            captioners.append(load_captioner(captioner, folder(captioner)))
-        except EarthgenError:
-            continue
-    second: ChangeDetector | None = None
     other = second_detector(folder, name)
-    if other is not None:
-        try:
-            second = load_detector(other, folder(other))
-        except EarthgenError:
-            second = None
-    return Scene(pair, detector, captioners, second, gsd=gsd, any_classes=takes_any_classes(name), progress=progress)
+    return Scene(
+        pair,
+        detector,
+        [LateCaptioner(captioner, folder(captioner)) for captioner in captioner_names(folder)],
+        None if other is None else LateDetector(other, folder(other)),
+        gsd=gsd,
+        any_classes=takes_any_classes(name),
+        progress=progress,
+    )
+
+
+class LateCaptioner:
+    """A captioner that is loaded when it is first asked.
+
+    Args:
+        name: in the registry.
+        weights: their folder.
+    """
+
+    def __init__(self, name: str, weights: Path | None) -> None:
+        self.name = name
+        self._weights = weights
+        self._loaded: ChangeCaptioner | None = None
+
+    def caption(self, pair: Pair, *, beams: int = 1) -> Caption:
+        """See `ChangeCaptioner.caption`.
+
+        Raises:
+            WeightsError: it cannot be loaded, or says nothing without a language model.
+        """
+        if self._loaded is None:
+            self._loaded = load_captioner(self.name, self._weights)
+        return self._loaded.caption(pair, beams=beams)
+
+
+class LateDetector:
+    """A detector that is loaded when it is first asked.
+
+    Args:
+        name: in the registry.
+        weights: their folder.
+    """
+
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, name: str, weights: Path | None) -> None:
+        self.name = name
+        self._weights = weights
+        self._loaded: ChangeDetector | None = None
+
+    def detect(
+        self,
+        pair: Pair,
+        *,
+        classes: Sequence[str] | None = None,
+        tile: int = 256,
+        overlap: int = 64,
+        progress: Progress | None = None,
+    ) -> Detection:
+        """See `ChangeDetector.detect`.
+
+        Raises:
+            WeightsError: it cannot be loaded.
+        """
+        if self._loaded is None:
+            self._loaded = load_detector(self.name, self._weights)
+        return self._loaded.detect(pair, classes=classes, tile=tile, overlap=overlap, progress=progress)

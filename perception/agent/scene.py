@@ -247,7 +247,10 @@ class Scene:
         """
         if self.second is None:
             raise AgentError("no second detector has weights here, so there is nobody to compare with")
-        return self._look(self.second, ())
+        try:
+            return self._look(self.second, ())
+        except WeightsError as error:
+            raise AgentError(f"the second detector cannot be used: {error}") from error
 
     def captions(self) -> tuple[Caption, ...]:
         """What the captioners say.
