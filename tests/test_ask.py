@@ -48,7 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_answer_is_a_sentence_with_its_notes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", "count the new buildings", *PICTURES]) == 0
-    assert capsys.readouterr().out == "3 areas that became building, 2,318 m².\n(Areas that touch count as one.)\n"
+    assert capsys.readouterr().out == "3 areas that became building, 2,320 m².\n(Areas that touch count as one.)\n"
 
 
 def test_json_is_the_whole_answer(capsys: pytest.CaptureFixture[str]) -> None:

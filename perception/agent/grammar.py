@@ -234,7 +234,7 @@ QUOTED = re.compile(r"(?<![\w])[\"“”'‘’]([^\"“”'‘’]{1,100})[\"�
 BEGINS = (
     r"(?:please )?(?:count|show|export|save|download|how|where|what|which|why|list|describe|compare|draw|mark"
     r"|highlight|tell|give"
-    r"|measure|find|is|are|did|was|were|summari[sz]e)\b"
+    r"|measure|find|is|are|did|was|were|when|who|will|has|have|does|summari[sz]e)\b"
 )
 CUTS = re.compile(rf"[;?!]+|(?<=[a-z])\.(?=\s|$)|,?\s+(?:and )?then\b|,?\s+and (?={BEGINS})|,\s+(?={BEGINS})")
 TOKEN = re.compile(r"[^\W\d_][\w'-]*")
