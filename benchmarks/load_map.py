@@ -154,7 +154,7 @@ class MapUser(FastHttpUser):
                 tally.abandoned.add(address)
                 raise
             seconds = time.perf_counter() - start
-            headers = answer.headers or {}
+            headers: dict[str, Any] = dict(answer.headers or {})
             if answer.status_code == 200:
                 state = str(headers["x-cache"])
                 tally.outcomes[state] += 1
