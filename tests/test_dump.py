@@ -25,10 +25,10 @@ from datasets.dump.formats import FORMATS
 from datasets.dump.grounds import COVER, COVER_NAMES, SCENES, cover_code
 from datasets.dump.places import BUFFER, cell_split, class_of, scene_of
 from datasets.dump.running import Limits, Outcome, check, run, shard_range
-from datasets.dump.sample import Mask, bbox_of, mask_of, polygons_of, run_lengths
+from datasets.dump.sample import Mask, Question, bbox_of, mask_of, polygons_of, run_lengths
 from datasets.dump.spec import DumpSpec, zoom_of
 from datasets.dump.tasks import TASKS, Item, item_of, legends, view_roles
-from datasets.dump.words import Event, captions, phrase, place_name, questions
+from datasets.dump.words import Event, captions, dialogue, phrase, place_name, questions
 from earthgen.pyramid import box_bounds
 from tests.fake_dump import PaintingMaker, PaintingOpener
 
@@ -242,6 +242,16 @@ def test_masks_have_only_codes_of_their_legend(task: str) -> None:
     assert tuple(sample.views) == view_roles(item.spec)
 
 
+def test_conversations_are_numbered_and_begin_with_whether_anything_changed() -> None:
+    for index in range(6):
+        _, sample = made("change-dialogue", index)
+        kinds = [asked.kind for asked in sample.questions]
+        assert [kind.split(":")[0] for kind in kinds] == [f"turn {n}" for n in range(1, len(kinds) + 1)]
+        changed = bool(sample.masks["change"].any())
+        assert sample.questions[0].answer == ("yes" if changed else "no")
+        assert len(kinds) >= 3 if changed else len(kinds) == 1
+
+
 # --- Words ---
 
 
@@ -264,6 +274,21 @@ def event(after: str = "water", before: str | None = "tree", at: tuple[int, int]
 def test_places_have_names(at: tuple[int, int], place: str) -> None:
     assert place_name(event(at=at).mask) == place
     assert phrase(event(at=at)) == f"the water in the {place}"
+
+
+def test_a_conversation_asks_about_the_largest_only_where_it_is_clear_which_that_is() -> None:
+    alike = dialogue((event(at=(0, 0)), event("building", at=(60, 60))))
+    assert [turn.question for turn in alike] == [
+        "has anything changed?", "how many areas?", "how much of the picture has changed in all?",
+    ]  # fmt: skip
+    clear = dialogue((event(at=(0, 0)), event("building", at=(60, 60), side=30)))
+    assert [(turn.question, turn.answer) for turn in clear[1:5]] == [
+        ("how many areas?", "2"),
+        ("where is the largest?", "in the lower right"),
+        ("what is there now?", "buildings"),
+        ("and what was there before?", "forest"),
+    ]
+    assert dialogue(()) == (Question("turn 1: change or not", "has anything changed?", "no"),)
 
 
 @given(

@@ -40,8 +40,8 @@ def dump(
         str,
         typer.Option(
             metavar="NAME",
-            help="classification, segmentation, change-detection, semantic-change, change-caption, vqa, referring,"
-            " super-resolution, time-series.",
+            help="classification, segmentation, change-detection, semantic-change, change-caption, vqa,"
+            " change-dialogue, referring, super-resolution, time-series.",
         ),
     ],
     form: Annotated[

@@ -25,6 +25,7 @@ DEMOS: tuple[tuple[str, str], ...] = (
     ("semantic-change", "second"),
     ("change-caption", "levir-mci"),
     ("vqa", "parquet"),
+    ("change-dialogue", "hf"),
     ("referring", "coco"),
     ("super-resolution", "hf"),
     ("time-series", "geotiff"),

@@ -20,9 +20,9 @@ from datasets.dump.errors import DumpSpecError
 from datasets.dump.grounds import COVER, COVER_NAMES, SCENES, Ground, cover_code
 from datasets.dump.making import Maker
 from datasets.dump.places import Scene, check_places, class_of, scene_number, scene_of, tile_box
-from datasets.dump.sample import Bytes, Legend, Mask, Sample, Thing, View
+from datasets.dump.sample import Bytes, Legend, Mask, Question, Sample, Thing, View
 from datasets.dump.spec import DumpSpec, generator
-from datasets.dump.words import SENTENCES, Event, captions, phrase, place_name, questions
+from datasets.dump.words import SENTENCES, Event, captions, dialogue, phrase, place_name, questions
 from earthgen.bands import BUILDINGS, LAND_COVER, BandClass
 from earthgen.pyramid import Box, ground_sampling_distance, row_latitudes
 from earthgen.world import Action, Edit, Root, World
@@ -275,7 +275,12 @@ def _dated(item: Item, views: dict[str, View]) -> dict[str, View]:
     }
 
 
-def _pair(maker: Maker, item: Item, with_captions: bool = False) -> Sample:
+def _pair(
+    maker: Maker,
+    item: Item,
+    with_captions: bool = False,
+    ask: Callable[[tuple[Event, ...]], tuple[Question, ...]] = questions,
+) -> Sample:
     """A pair with all that is known of it, sentences if they are asked for."""
     change = _change(maker, item)
     masks = {role: np.zeros(change.after.pixels.shape[:2], dtype=np.uint8) for role in _CHANGE | _COVERS}
@@ -293,7 +298,7 @@ def _pair(maker: Maker, item: Item, with_captions: bool = False) -> Sample:
         masks,
         things,
         captions=_sentences(item, change, masks) if with_captions else (),
-        questions=questions(change.events),
+        questions=ask(change.events),
         about={"ground": item.ground(COVER), "changes": [_told(event) for event in change.events]},
     )
 
@@ -343,6 +348,11 @@ def _change_caption(maker: Maker, item: Item) -> Sample:
 
 def _vqa(maker: Maker, item: Item) -> Sample:
     pair = _pair(maker, item)
+    return replace(pair, masks={"change": pair.masks["change"]})
+
+
+def _change_dialogue(maker: Maker, item: Item) -> Sample:
+    pair = _pair(maker, item, ask=dialogue)
     return replace(pair, masks={"change": pair.masks["change"]})
 
 
@@ -473,6 +483,15 @@ TASKS: dict[str, Task] = {
             "Questions about change",
             f"{_EDITED}; questions and answers are made from them.",
             _vqa,
+            _CHANGE,
+            categories=COVER_NAMES,
+            paired=True,
+        ),
+        Task(
+            "change-dialogue",
+            "Conversations about change",
+            f"{_EDITED}; questions and answers are made from them, in an order in which later ones need earlier ones.",
+            _change_dialogue,
             _CHANGE,
             categories=COVER_NAMES,
             paired=True,

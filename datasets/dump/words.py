@@ -111,6 +111,31 @@ def questions(events: Sequence[Event]) -> tuple[Question, ...]:
     return tuple(asked)
 
 
+def dialogue(events: Sequence[Event]) -> tuple[Question, ...]:
+    """A conversation about a pair that what happened answers: later questions mean nothing without the ones before.
+
+    Kinds are "turn 1: change or not" and so on. Questions whose answer is unclear are left out, so conversations are of
+    one to six turns.
+    """
+    turns = [("change or not", "has anything changed?", "yes" if events else "no")]
+    if events:
+        areas = [int(event.mask.sum()) for event in events]
+        order = np.argsort(areas)
+        largest = events[int(order[-1])]
+        turns.append(("count", "how many areas?", str(len(events))))
+        if len(events) == 1 or areas[order[-1]] > 1.2 * areas[order[-2]]:
+            turns.append(("where", "where is the largest?", largest.place))
+            turns.append(("change to what", "what is there now?", _now(largest)))
+            if largest.before:
+                turns.append(("change from what", "and what was there before?", _noun(largest.before)))
+        low = int(10 * float(np.mean(np.any([event.mask for event in events], axis=0)))) * 10
+        turns.append(("change ratio", "how much of the picture has changed in all?", f"{low} to {low + 10} %"))
+    return tuple(
+        Question(f"turn {number}: {kind}", question, answer)
+        for number, (kind, question, answer) in enumerate(turns, start=1)
+    )
+
+
 def _clause(event: Event, kind: int) -> str:
     """One thing that happened, in one of four ways."""
     was = _noun(event.before) if event.before else ""

@@ -282,6 +282,10 @@ def _call(
         return [Call("area", AreaArguments(selection=selection, unit=unit))]
     if intent == "place":
         return [Call("place", PlaceArguments(selection=selection, coordinates=bool(IN_DEGREES.search(text))))]
+    seen = memory.selection if memory.tool != "segment" and not clause.mentions else None
+    if intent == "segment" and seen is not None and seen.when == "change" and re.search(r"\bthere\b", text):
+        # After talk of changed areas, "there" is where they are.
+        return [Call("areas_by_class", AreaArguments(selection=seen, unit=unit))]
     if intent == "segment":
         past = re.search(r"\bwas\b|\bwere\b", text) or THEN.search(text)
         when: Literal["before", "after"] = "before" if past and not NOW.search(text) else "after"
