@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from earthgen.cascade import CascadeStep
 from earthgen.engine import Engine
 from earthgen.pyramid import MAX_ZOOM, ROOT_ZOOM, WINDOW_SIZE, Box, Window, point_pixel, world_size
-from earthgen.weights import load_weights
+from earthgen.weights import SHIPPED, load_weights
 from earthgen.world import World
 
 EARTH = World(root="earth", seed=7)
+DRAFT = World(root="earth", seed=7, quality="draft")
 PLANET = World(root="planet", seed=7)
 LISBON = (-9.2, 38.7)
 ALPS = (8.0, 46.5)
@@ -32,7 +34,7 @@ def place(zoom: int, longitude: float, latitude: float, side: int) -> Box:
     return Box(zoom, row // 4 * 4, column // 4 * 4, side, side)
 
 
-@pytest.mark.parametrize("world", [EARTH, PLANET], ids=["earth", "planet"])
+@pytest.mark.parametrize("world", [EARTH, DRAFT, PLANET], ids=["earth", "draft", "planet"])
 def test_from_zoom_4_to_18_every_pixel_is_the_mean_of_its_children(engine: Engine, world: World) -> None:
     for zoom in range(ROOT_ZOOM + 2, MAX_ZOOM + 1, 2):
         box = place(zoom, *LISBON, 32)
@@ -40,13 +42,14 @@ def test_from_zoom_4_to_18_every_pixel_is_the_mean_of_its_children(engine: Engin
         assert np.array_equal(children, 16 * engine.pixels(world, box.parent()).astype(np.int64)), f"zoom {zoom}"
 
 
+@pytest.mark.parametrize("folder", [SHIPPED, SHIPPED / "draft"], ids=["standard", "draft"])
 @pytest.mark.parametrize("zoom", [6, 12, 18])
-def test_pixels_do_not_depend_on_where_a_window_is_cut(engine: Engine, zoom: int) -> None:
+def test_pixels_do_not_depend_on_where_a_window_is_cut(engine: Engine, zoom: int, folder: Path) -> None:
     row, column = (value // WINDOW_SIZE for value in point_pixel(*ALPS, zoom))
     window = Window(zoom, row, column)
     results = []
     for margin in (1, 2):
-        net = load_weights().net
+        net = load_weights(folder).net
         net.register_to_config(  # type: ignore[no-untyped-call]
             margin=margin * net.config["margin"]
         )
@@ -59,10 +62,11 @@ def test_pixels_do_not_depend_on_where_a_window_is_cut(engine: Engine, zoom: int
     assert np.quantile(difference, 0.999) <= 3
 
 
+@pytest.mark.parametrize("world", [EARTH, DRAFT], ids=["standard", "draft"])
 @pytest.mark.parametrize("zoom", [8, 14, 18])
-def test_no_gradient_stands_out_at_window_borders(engine: Engine, zoom: int) -> None:
+def test_no_gradient_stands_out_at_window_borders(engine: Engine, zoom: int, world: World) -> None:
     row, column = (value // WINDOW_SIZE * WINDOW_SIZE for value in point_pixel(*ALPS, zoom))
-    pixels = engine.pixels(EARTH, Box(zoom, row, column, 2 * WINDOW_SIZE, 2 * WINDOW_SIZE)).astype(np.float64)
+    pixels = engine.pixels(world, Box(zoom, row, column, 2 * WINDOW_SIZE, 2 * WINDOW_SIZE)).astype(np.float64)
     across = np.abs(np.diff(pixels, axis=1)).mean(axis=(0, 2))
     between_blocks = across[3::4]
     border = (WINDOW_SIZE - 4) // 4
@@ -87,6 +91,15 @@ def test_seeds_change_detail_and_keep_the_root(engine: Engine) -> None:
     root = place(4, *LISBON, 8)
     first, second = (engine.pixels(World(root="earth", seed=seed), root) for seed in (1, 2))
     assert np.array_equal(first, second)
+
+
+def test_a_draft_is_another_picture_of_the_same_ground(engine: Engine) -> None:
+    assert engine.qualities == ("draft", "standard")
+    box = place(10, *ALPS, 128)
+    draft, standard = (engine.pixels(world, box).astype(np.int64) for world in (DRAFT, EARTH))
+    assert np.abs(draft - standard).mean() > 0.5
+    # The same tones: both come from one root.
+    assert np.abs(draft.mean(axis=(0, 1)) - standard.mean(axis=(0, 1))).max() < 12
 
 
 def test_a_prompt_is_heard(engine: Engine) -> None:
