@@ -194,6 +194,8 @@ export class Ask {
     this.draw();
     this.actions.say(answer.text);
     item.scrollIntoView({ block: "nearest" });
+    // The next question is never out of sight.
+    element("ask-form").scrollIntoView({ block: "nearest" });
   }
 
   /** What can be done with an answer. @param {import("./agent_service.js").Answer} answer */
