@@ -50,7 +50,8 @@ SPAWNED_PER_SECOND = 50
 
 _SERVER = (
     "import sys; from pathlib import Path; from tileserver import Settings, serve;"
-    "serve(Settings(cache=Path(sys.argv[1])), port=0, announce=lambda address: print(address, flush=True))"
+    "serve(Settings(cache=Path(sys.argv[1]), weights=sys.argv[2] or None), port=0,"
+    " announce=lambda address: print(address, flush=True))"
 )
 
 Address = tuple[int, int, int]
@@ -95,17 +96,17 @@ class MapUser(FastHttpUser):
         pool = gevent.pool.Pool(CONNECTIONS)
         addresses = self._view()
         left = gevent.spawn(lambda: [pool.spawn(self._fetch, address) for address in addresses])
-        patience = self.random.uniform(*PATIENCE_S)
-        gevent.sleep(0.2)
-        with gevent.Timeout(patience, False):
-            left.join()
-            pool.join()
-        late = not left.ready() or len(pool) > 0
-        left.kill()
-        pool.kill()
-        if late:
-            # As a browser does: a request that is taken back closes its connection.
-            self.client.client.clientpool.close()
+        try:
+            with gevent.Timeout(self.random.uniform(*PATIENCE_S), False):
+                left.join()
+                pool.join()
+        finally:
+            late = not left.ready() or len(pool) > 0
+            left.kill()
+            pool.kill()
+            if late:
+                # As a browser does: a request that is taken back closes its connection.
+                self.client.client.clientpool.close()
         self._move()
 
     def _place(self) -> Address:
@@ -227,13 +228,14 @@ def main(
     clients: Annotated[int, typer.Option(min=1, max=1000, help="People at a time.")] = 200,
     cold_seconds: Annotated[float, typer.Option(min=5, max=3600, help="Of the run on an empty cache.")] = 180,
     warm_seconds: Annotated[float, typer.Option(min=5, max=3600, help="Of the run over what it made.")] = 60,
+    weights: Annotated[str | None, typer.Option(help="Folder of weights; the shipped ones if absent.")] = None,
     checked: Annotated[int, typer.Option(min=0, help="Tiles that are made again and compared.")] = 48,
 ) -> None:
     """Put a crowd on a server of this machine and count what it did."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         process: subprocess.Popen[str] = subprocess.Popen(
-            [sys.executable, "-c", _SERVER, str(folder)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _SERVER, str(folder), weights or ""], stdout=subprocess.PIPE, text=True
         )
         try:
             assert process.stdout is not None
@@ -255,9 +257,9 @@ def main(
         report(f"warm, {clients} clients", warm, warm_seconds)
         kept = sum(1 for file in (folder / "pixels").rglob("*") if 0 < file.stat().st_size < LARGEST_WINDOW_BYTES)
         never = cold.abandoned - set(cold.digests) - set(warm.digests)
-        with Engine.open(cache=folder, threads=1) as engine:
+        with Engine.open(weights, folder, threads=1) as engine:
             in_vain = sum(engine.is_ready(WORLD, tile_box(*address)) for address in never)
-        with Engine.open() as engine:
+        with Engine.open(weights) as engine:
             both: dict[str, Any] = {"cold": wrong(cold, engine, checked), "warm": wrong(warm, engine, checked)}
     for run_name, (changed, differ, sample) in both.items():
         typer.echo(
