@@ -303,6 +303,7 @@ DIALOGUES: tuple[Dialogue, ...] = (
         ("how many square kilometres of trees were cut down", square_metres(13680), says("0.0137 km²")),
         ("how large is the largest change?", square_metres(12800), count(1)),
         ("what percentage of the scene is new road", says("1.2 %"), pixels(720)),
+        ("what percentage of the forest was lost?", pixels(3420), says("5.9 % of the picture", "53.4 % of the tree")),
         ("deforestation in ha?", square_metres(13680), says("ha")),
         ("how many pixels of forest became bare ground?", pixels(3200), says("3,200 pixels")),
         ("how much water is there in the later picture?", pixels(3000), says("1.2 ha")),

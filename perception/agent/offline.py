@@ -260,7 +260,7 @@ def _call(
         mask = bool(AS_MASK.search(text)) and not AS_GEOJSON.search(text)
         return [Call("export", ExportArguments(selection=selection, format="mask" if mask else "geojson"))]
     if intent == "becoming":
-        asks_ground = selection.when == "change" and selection.subject is None and memory.call is None
+        asks_ground = selection == Selection() and memory.call is None
         if asks_ground and re.search(r"\bwhat (?:was|were)\b", text) and not CHANGED.search(text):
             return [Call("segment", SegmentArguments(when="before", unit=unit))]
         if selection.subject is not None and selection.other is None:

@@ -213,10 +213,25 @@ def _area(scene: Scene, asked: AreaArguments) -> Result:
     found = scene.find(asked.selection)
     if not found.regions:
         return Result(_begun(f"{_counted(found)}."), _summary(scene, found), found, notes=_speckle(found))
-    size = _size(scene, found, asked.unit)
-    return Result(
-        f"{size[0].upper()}{size[1:]} in {_counted(found)}.", _summary(scene, found), found, notes=_speckle(found)
-    )
+    size, value = _size(scene, found, asked.unit), _summary(scene, found)
+    share = _share_of_class(scene, found) if asked.unit == "percent" else None
+    if share is not None:
+        value["share_of_class"] = round(share, 6)
+        date = "earlier" if asked.selection.kind == "went" else "later"
+        size += f", or {format_percent(share)} of the {asked.selection.subject} in the {date} picture,"
+    return Result(f"{_begun(size)} in {_counted(found)}.", value, found, notes=_speckle(found))
+
+
+def _share_of_class(scene: Scene, found: Found) -> float | None:
+    """How much of a class went, of what there was, or came, of what there is; None if that is not what is asked."""
+    selection, evidence = found.selection, scene.evidence()
+    codes = evidence.before if selection.kind == "went" else evidence.after
+    if codes is None or selection.subject is None or selection.kind == "any":
+        return None
+    there = codes == evidence.classes.index(selection.subject) + 1
+    if selection.place is not None:
+        there &= inside(selection.place, scene.shape)
+    return found.pixels / max(1, int(there.sum()))
 
 
 def _areas_by_class(scene: Scene, asked: AreaArguments) -> Result:
