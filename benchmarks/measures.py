@@ -7,6 +7,7 @@ torchmetrics; both depend on the network, and FID on the number of pictures too:
 from __future__ import annotations
 
 import itertools
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -86,13 +87,19 @@ def to_bytes(images: Images) -> torch.Tensor:
     return ((images + 1) * 127.5).round().clamp(0, 255).byte()
 
 
-def kid(features: nn.Module, real: Images, other: Images) -> tuple[float, float]:
-    """KID x 1000: mean and standard deviation over 50 subsets of half the pictures."""
+def features_of(net: nn.Module, images: Images) -> torch.Tensor:
+    """Features (n, width) of a population."""
+    return torch.cat([net(part) for part in to_bytes(images).split(32)])
+
+
+def kid(real: torch.Tensor, other: torch.Tensor) -> tuple[float, float]:
+    """KID x 1000 of the features of two populations: mean and standard deviation over 50 subsets of half of them."""
     torch.manual_seed(0)
-    metric = KernelInceptionDistance(feature=features, subsets=50, subset_size=min(len(real), len(other)) // 2)
-    for images, is_real in ((real, True), (other, False)):
-        for part in to_bytes(images).split(32):
-            metric.update(part, real=is_real)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # That it keeps all features: there are few.
+        metric = KernelInceptionDistance(nn.Identity(), subsets=50, subset_size=min(len(real), len(other)) // 2)
+    metric.update(real, real=True)
+    metric.update(other, real=False)
     mean, deviation = metric.compute()
     return 1000 * float(mean), 1000 * float(deviation)
 
@@ -189,21 +196,17 @@ def edge_length(images: Images) -> float:
     return float(np.mean(lengths)) if lengths else 0.0
 
 
-def memorisation(features: nn.Module, images: Images, held_out: Images, training: Images) -> float:
-    """Median distance to the nearest training crop in cosine, divided by that of real held-out crops.
+def memorisation(images: torch.Tensor, held_out: torch.Tensor, training: torch.Tensor) -> float:
+    """Of features: median distance to the nearest training crop in cosine, divided by that of real held-out crops.
 
     About 1 or more: no nearer to the training set than other real pictures; well below 1: copies.
     """
-    known = _directions(features, training)
+    known = F.normalize(training, dim=1)
 
-    def nearest(x: Images) -> torch.Tensor:
-        return (1 - _directions(features, x) @ known.T).amin(dim=1).median()
+    def nearest(x: torch.Tensor) -> torch.Tensor:
+        return (1 - F.normalize(x, dim=1) @ known.T).amin(dim=1).median()
 
     return float(nearest(images) / nearest(held_out).clamp(min=1e-9))
-
-
-def _directions(features: nn.Module, images: Images) -> torch.Tensor:
-    return F.normalize(torch.cat([features(part) for part in to_bytes(images).split(32)]), dim=1)
 
 
 def _gradients(images: Images) -> tuple[torch.Tensor, torch.Tensor]:

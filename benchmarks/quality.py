@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +34,7 @@ from benchmarks.measures import (
     coherence,
     colour_distance,
     edge_length,
+    features_of,
     fid,
     kid,
     memorisation,
@@ -60,11 +61,20 @@ _OURS = "earthgen"
 
 @dataclass(frozen=True)
 class Nets:
-    """What distances are taken in; Inception only if its weights were given."""
+    """What distances are taken in; Inception only if its weights were given. Features of real crops are kept."""
 
     vgg: nn.Module
     lite: nn.Module
     inception: nn.Module | None
+    known: dict[tuple[int, int], tuple[Images, torch.Tensor]] = field(default_factory=dict)
+
+    def features(self, net: nn.Module, images: Images) -> torch.Tensor:
+        """Features of a population, once for each."""
+        key = id(net), id(images)
+        if key not in self.known:
+            # The pictures are kept too: another population must not get their identity.
+            self.known[key] = images, features_of(net, images)
+        return self.known[key][1]
 
     def names(self) -> list[str]:
         """Heads of `cells`."""
@@ -73,10 +83,10 @@ class Nets:
 
     def cells(self, real: Images, other: Images) -> list[str]:
         """Distances of a population to the real one."""
-        cells = [f"{kid(net, real, other)[0]:.1f} ± {kid(net, real, other)[1]:.1f}" for net in (self.vgg, self.lite)]
-        if self.inception is not None:
-            cells += [f"{kid(self.inception, real, other)[0]:.2f}", f"{fid(self.inception, real, other):.1f}"]
-        return cells
+        nets = (self.vgg, self.lite) if self.inception is None else (self.vgg, self.lite, self.inception)
+        pairs = [kid(self.features(net, real), self.features(net, other)) for net in nets]
+        cells = [f"{mean:.1f} ± {deviation:.1f}" for mean, deviation in pairs]
+        return cells if self.inception is None else [*cells, f"{fid(self.inception, real, other):.1f}"]
 
 
 def table(heads: Iterable[str], rows: Iterable[list[str]]) -> Iterator[str]:
@@ -151,7 +161,11 @@ def step_section(
             again = make(source, gsd, 1)
             error = (F.avg_pool2d(images, SCALE**steps) - source).abs().mean() * 127.5
             # Real crops are compared with others of their band, and so is everything else.
-            copied = "" if known is None else f"{memorisation(nets.lite, images, rest, known):.2f}"
+            copied = (
+                ""
+                if known is None
+                else f"{memorisation(*(nets.features(nets.lite, x) for x in (images, rest, known))):.2f}"
+            )
             rows.append(
                 [
                     f"{BAND_GSDS[band]:g} m",

@@ -10,6 +10,7 @@ from benchmarks.measures import (
     coherence,
     colour_distance,
     edge_length,
+    kid,
     memorisation,
     repetition,
     spectral_slope,
@@ -48,11 +49,6 @@ def squares(angle: float) -> torch.Tensor:
     return smooth.expand(2, 3, -1, -1)
 
 
-class MeanColours(torch.nn.Module):
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.cat([images.float().mean(dim=(2, 3)), images.float().std(dim=(2, 3))], dim=1)
-
-
 @pytest.mark.parametrize("slope", [-1.0, -2.0, -3.0])
 def test_the_spectral_slope_is_that_of_the_noise(slope: float) -> None:
     assert spectral_slope(red_noise(slope)) == pytest.approx(slope, abs=0.15)
@@ -78,9 +74,14 @@ def test_tiles_that_repeat_are_noticed() -> None:
 
 
 def test_copies_of_training_pictures_are_noticed() -> None:
-    training, held_out = (
-        noise(16, seed=1) + 0.1 * torch.randn(16, 3, 1, 1),
-        noise(16, seed=2) + 0.1 * torch.randn(16, 3, 1, 1),
-    )
-    assert memorisation(MeanColours(), training[:8], held_out, training) < 0.01
-    assert memorisation(MeanColours(), held_out, held_out, training) == pytest.approx(1.0)
+    random = torch.Generator().manual_seed(0)
+    training, held_out = (torch.randn(16, 6, generator=random) for _ in range(2))
+    assert memorisation(training[:8], held_out, training) < 0.01
+    assert memorisation(held_out, held_out, training) == pytest.approx(1.0)
+
+
+def test_kid_grows_with_the_distance_of_two_populations() -> None:
+    random = torch.Generator().manual_seed(0)
+    real, other = (torch.randn(64, 32, generator=random) for _ in range(2))
+    near, far = kid(real, other + 0.2)[0], kid(real, other + 1.0)[0]
+    assert abs(kid(real, other)[0]) < near < far
