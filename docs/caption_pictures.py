@@ -23,15 +23,15 @@ from training.caption_deck import Described
 from training.change import pair_of
 from training.change_caption import held_out_pairs
 
-COLUMNS = ("before", "after", "truth", "MCI", "Semantic-CC")
+COLUMNS = ("before", "after", "truth", "MCI")
 TEXT = 400
-MODELS = {"rscama": "RSCaMa", "mci": "MCI", "semantic-cc": "Semantic-CC"}
+MODELS = {"rscama": "RSCaMa", "mci": "MCI"}
 TRUE, OTHER, PLAIN = (20, 120, 40), (170, 40, 30), (0, 0, 0)
 
 
 def sheet(described: list[Described]) -> Image.Image:
     """Rows of pairs, maps and sentences under a header."""
-    rscama, mci, semantic_cc = load("rscama"), load("mci"), load("semantic-cc")
+    rscama, mci = load("rscama"), load("mci")
     width = len(COLUMNS) * (CELL + GAP) + TEXT
     out = Image.new("RGB", (width, HEADER + len(described) * (CELL + GAP)), "white")
     draw, font, bold = ImageDraw.Draw(out), ImageFont.load_default(14), ImageFont.load_default(15)
@@ -43,14 +43,14 @@ def sheet(described: list[Described]) -> Image.Image:
             sample.before,
             sample.after,
             change_map(sample.change, sample),
-            *(change_map(model.detect(pair).mask, sample) for model in (mci, semantic_cc)),
+            change_map(mci.detect(pair).mask, sample),
         ]
         for column, pixels in enumerate(cells):
             how = Image.Resampling.LANCZOS if column < 2 else Image.Resampling.NEAREST
             out.paste(Image.fromarray(pixels).resize((CELL, CELL), how), (column * (CELL + GAP), top))
         true, y = truths(one), top
         said = {"a true sentence": one.captions[0]}
-        said |= {MODELS[model.name]: model.caption(pair).text for model in (rscama, mci, semantic_cc)}
+        said |= {MODELS[model.name]: model.caption(pair).text for model in (rscama, mci)}
         for title, text in said.items():
             x = len(COLUMNS) * (CELL + GAP) + 4
             draw.text((x, y), title, fill=(110, 110, 110), font=font)

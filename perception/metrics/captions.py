@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from earthgen.errors import InvalidRequestError
 from perception.optional import require
@@ -63,7 +63,11 @@ def ptb_like(sentence: str) -> list[str]:
 
 
 def caption_scores(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], *, mode: Mode = "text", meteor: bool = True
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    mode: Mode = "text",
+    meteor: bool | Meteor = True,
 ) -> CaptionScores:
     """Score a corpus.
 
@@ -71,7 +75,7 @@ def caption_scores(
         predictions: one sentence for each image.
         references: one or more sentences for each image.
         mode: "text", or "ids" where sentences are already tokens with spaces between.
-        meteor: compute METEOR if Java is there; it starts a JVM.
+        meteor: compute METEOR if Java is there; it starts a JVM, unless one that runs is given.
 
     Raises:
         InvalidRequestError: counts differ, or an image has no reference.
@@ -99,22 +103,47 @@ def caption_scores(
         (float(bleu[0]), float(bleu[1]), float(bleu[2]), float(bleu[3])),
         float(rouge_l),
         float(cider_d),
-        _meteor(truth, given) if meteor else None,
+        meteor.score(truth, given) if isinstance(meteor, Meteor) else _meteor(truth, given) if meteor else None,
     )
 
 
-def _meteor(truth: dict[int, list[str]], given: dict[int, list[str]]) -> float | None:
-    """METEOR 1.5 by its own Java program; None without Java."""
-    if shutil.which("java") is None:
-        return None
-    scorer = require("pycocoevalcap.meteor.meteor", "perception").Meteor()
-    try:
-        score, _ = scorer.compute_score(truth, given)
-    finally:
+class Meteor:
+    """METEOR 1.5 by its own Java program, which takes seconds to start: one serves many corpora.
+
+        with Meteor() as meteor:
+            for predictions in several:
+                caption_scores(predictions, references, meteor=meteor)
+
+    Without Java every score is None.
+    """
+
+    def __init__(self) -> None:
+        self._program: Any = None
+
+    def __enter__(self) -> Meteor:
+        if shutil.which("java") is not None:
+            self._program = require("pycocoevalcap.meteor.meteor", "perception").Meteor()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._program is None:
+            return
         # The scorer leaves its program running until it is collected.
+        process = self._program.meteor_p
         with contextlib.suppress(OSError):
-            for pipe in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+            for pipe in (process.stdin, process.stdout, process.stderr):
                 pipe.close()
-        scorer.meteor_p.kill()
-        scorer.meteor_p.wait()
-    return float(score)
+        process.kill()
+        process.wait()
+
+    def score(self, truth: dict[int, list[str]], given: dict[int, list[str]]) -> float | None:
+        """Score a corpus of sentences that are cut into tokens."""
+        if self._program is None:
+            return None
+        score, _ = self._program.compute_score(truth, given)
+        return float(score)
+
+
+def _meteor(truth: dict[int, list[str]], given: dict[int, list[str]]) -> float | None:
+    with Meteor() as program:
+        return program.score(truth, given)
