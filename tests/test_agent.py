@@ -393,6 +393,12 @@ def test_any_order_of_known_words_is_answered_or_refused_in_a_sentence(words: li
     Memory.model_validate_json(answer.memory.model_dump_json())
 
 
+def test_a_number_without_end_and_an_empty_quotation_break_nothing() -> None:
+    answer = Agent(scene()).ask(f"count changes larger than {'9' * 400} ha")
+    assert answer.steps[0].value["count"] == 0
+    assert Agent(scene(any_classes=True)).ask('count the new " "').text
+
+
 @pytest.mark.parametrize(
     "memory",
     [{"tool": "shell", "arguments": {}}, {"tool": "count", "arguments": {"selection": {"subject": 7}}},

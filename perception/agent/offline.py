@@ -66,6 +66,9 @@ EXAMPLES = (
 )  # fmt: skip
 
 
+_LARGEST = 1e15
+
+
 @dataclass(frozen=True, slots=True)
 class _Clause:
     """What was read in a clause.
@@ -156,9 +159,11 @@ def _read(text: str, abilities: Abilities) -> _Clause:
     words = ClassWords(abilities.classes)
     quoted: list[Mention] = []
     for match in QUOTED.finditer(rest):
-        own = words.mentions(match[1].strip())
-        known = next((m for m in own if m.end - m.start == len(match[1].strip())), None)
-        name = known.name if known else match[1].strip()
+        said = " ".join(match[1].split())
+        if not any(letter.isalnum() for letter in said):
+            continue
+        known = next((mention for mention in words.mentions(said) if mention.end - mention.start == len(said)), None)
+        name = known.name if known else said
         quoted.append(Mention(name, known is not None and known.known, match.start(), match.end()))
     blank = QUOTED.sub(lambda match: " " * len(match.group()), rest)
     place = place_in(blank)
@@ -192,7 +197,8 @@ def _number(text: str) -> float:
         return 0.5
     if text in ("a", "an"):
         return 1.0
-    return float(NUMBERS[text]) if text in NUMBERS else float(text.replace(",", ""))
+    # No picture is as large, and more digits might be infinite.
+    return float(NUMBERS[text]) if text in NUMBERS else min(float(text.replace(",", "")), _LARGEST)
 
 
 # --- Planning ---
