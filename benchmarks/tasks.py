@@ -367,7 +367,7 @@ def matrix(items: Sequence[Seen]) -> list[str]:
 
 
 def main(
-    count: Annotated[int, typer.Option(min=2, help="Items of the test split.")] = 24,
+    count: Annotated[int, typer.Option(min=2, help="Items of the test split.")] = 16,
     detector: Annotated[str, typer.Option(help="That the agent looks with.")] = "semantic-cd",
     page: Annotated[Path | None, typer.Option(help="Page between whose markers the table goes.")] = None,
 ) -> None:
