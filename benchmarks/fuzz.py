@@ -36,6 +36,7 @@ from tileserver import Settings, create_app
 LIMIT_S = 60
 """Seconds after which a request counts as hanging; generous, because machines can be busy."""
 NEEDS_WEIGHTS = ("/find", "/perception/", "/agent", "/caption", "/segment")
+NEWS_EVERY = 2_000
 SHOWN = 20
 """Failures that are printed."""
 
@@ -74,6 +75,7 @@ class Seen:
     failures: list[str] = field(default_factory=list)
     failed: int = 0
     slowest: tuple[float, str] = (0.0, "")
+    hungriest: tuple[float, str] = (0.0, "")
 
 
 class Inputs:
@@ -270,15 +272,16 @@ async def press(count: int, seed: int) -> Seen:
         await stack.enter_async_context(app.router.lifespan_context(app))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         client = await stack.enter_async_context(httpx.AsyncClient(transport=transport, base_url="http://fuzz"))
-        with typer.progressbar(range(count), label="requests") as bar:
-            for _ in bar:
-                await _one(client, inputs.next(), seen)
+        for index in range(1, count + 1):
+            await _one(client, inputs.next(), seen)
+            if index % NEWS_EVERY == 0:
+                typer.echo(f"{index} requests, {seen.failed} failed, {_most_mib():.0f} MiB", err=True)
     return seen
 
 
 async def _one(client: httpx.AsyncClient, asked: Asked, seen: Seen) -> None:
     headers = {"Content-Type": "application/json"} if asked.body is not None else {}
-    start = time.perf_counter()
+    start, memory = time.perf_counter(), _most_mib()
     try:
         url = httpx.URL(asked.path)
     except httpx.InvalidURL:
@@ -292,12 +295,18 @@ async def _one(client: httpx.AsyncClient, asked: Asked, seen: Seen) -> None:
         status = 599
     seconds = time.perf_counter() - start
     seen.statuses.setdefault(asked.kind, Counter())[status] += 1
-    if seconds > seen.slowest[0]:
-        seen.slowest = seconds, f"{asked.method} {asked.path[:120]} {(asked.body or b'')[:120]!r}"
+    shown = f"{asked.method} {asked.path[:300]} {(asked.body or b'')[:300]!r}"
+    seen.slowest = max(seen.slowest, (seconds, shown))
+    seen.hungriest = max(seen.hungriest, (_most_mib() - memory, shown))
     if status >= 500:
         seen.failed += 1
         if len(seen.failures) < SHOWN:
             seen.failures.append(f"{status} {asked.method} {asked.path[:300]} {(asked.body or b'')[:600]!r}")
+
+
+def _most_mib() -> float:
+    """Most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(
@@ -309,16 +318,16 @@ def main(
 
     # What fails is printed below; a traceback for each request is not needed.
     logging.disable(logging.ERROR)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = _most_mib()
     start = time.perf_counter()
     seen = asyncio.run(press(count, seed))
     seconds = time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     typer.echo(f"{count} requests in {seconds:.0f} s, {count / seconds:.0f} a second")
     for kind, statuses in sorted(seen.statuses.items()):
         typer.echo(f"{kind:<8} " + "  ".join(f"{status or 'not sent'}: {n}" for status, n in sorted(statuses.items())))
     typer.echo(f"slowest {seen.slowest[0]:.2f} s: {seen.slowest[1]}")
-    typer.echo(f"memory at the start {before:.0f} MiB, most {after:.0f} MiB")
+    typer.echo(f"memory at the start {before:.0f} MiB, most {_most_mib():.0f} MiB")
+    typer.echo(f"most for one request {seen.hungriest[0]:.0f} MiB: {seen.hungriest[1]}")
     typer.echo(f"answered with 5xx or not at all: {seen.failed}")
     for failure in seen.failures:
         typer.echo(failure)

@@ -34,15 +34,15 @@ import httpx
 import numpy as np
 import typer
 
-from benchmarks.load import COLUMNS, CONNECTIONS, ROWS, wait_until_ready
+from benchmarks.load import COLUMNS, CONNECTIONS, ROWS, TIMEOUT_S, wait_until_ready
 from earthgen.engine import Engine
-from earthgen.pyramid import tile_box
+from earthgen.pyramid import ROOT_ZOOM, tile_box
 from earthgen.world import World
 from tileserver.rendering import encode_tile
 
 WORLD = World(root="earth", seed=7)
 PLACES = 40
-PATIENCE_S = (1.0, 6.0)
+PATIENCE_S = (2.0, 15.0)
 """Seconds after which somebody moves on, whether the view is complete or not."""
 LARGEST_WINDOW_BYTES = 1 << 20
 """The world's root lies in the cache, too, and is larger."""
@@ -188,7 +188,7 @@ def run(base: str, clients: int, seconds: float, known: tuple[Address, ...] = ()
 def metric(base: str, name: str, **labels: str) -> float:
     """The sum of the samples of a metric that have some labels."""
     total = 0.0
-    for line in httpx.get(f"{base}/metrics", timeout=60).text.splitlines():
+    for line in httpx.get(f"{base}/metrics", timeout=TIMEOUT_S).text.splitlines():
         match = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
         if match and all(f'{key}="{value}"' in (match[1] or "") for key, value in labels.items()):
             total += float(match[2])
@@ -243,8 +243,12 @@ def main(
             if not base:
                 raise typer.BadParameter("the server did not start; its message is above")
             wait_until_ready(base)
+            # The world's root takes seconds and is made once; it is not what is measured.
+            httpx.get(f"{base}/worlds/earth/tiles/WebMercatorQuad/0/0/0.webp?seed=7", timeout=300).raise_for_status()
             before = peak_bytes(process.pid)
             cold = run(base, clients, cold_seconds)
+            # What the crowd has left in the server's ears is heard first.
+            finish(base)
             gone = metric(base, "earthgen_request_seconds_count", status="499")
             warm = run(base, clients, warm_seconds, tuple(sorted(cold.digests))) if cold.digests else Tally()
             finish(base)
@@ -256,7 +260,8 @@ def main(
         report(f"cold, {clients} clients", cold, cold_seconds)
         report(f"warm, {clients} clients", warm, warm_seconds)
         kept = sum(1 for file in (folder / "pixels").rglob("*") if 0 < file.stat().st_size < LARGEST_WINDOW_BYTES)
-        never = cold.abandoned - set(cold.digests) - set(warm.digests)
+        # Coarser ones are the root's own, and always there.
+        never = {tile for tile in cold.abandoned if tile[0] > ROOT_ZOOM} - set(cold.digests) - set(warm.digests)
         with Engine.open(weights, folder, threads=1) as engine:
             in_vain = sum(engine.is_ready(WORLD, tile_box(*address)) for address in never)
         with Engine.open(weights) as engine:
@@ -273,9 +278,9 @@ def main(
 
 def finish(base: str) -> None:
     """Wait until nothing is at work."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
-        now = httpx.get(f"{base}/activity", timeout=60).json()
+        now = httpx.get(f"{base}/activity", timeout=TIMEOUT_S).json()
         if not now["running"] and not now["queued"]:
             return
         time.sleep(0.2)

@@ -6,6 +6,7 @@ values and GeoJSON are made here, since the document cannot say what makes sense
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
@@ -160,6 +161,38 @@ def test_a_polygon_of_a_million_corners_is_refused_at_once(client: httpx.Client,
     assert answer is None or answer.status_code == 413
     # And the server goes on.
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_small_body_of_many_features_does_not_buy_much_work() -> None:
+    """A megabyte of JSON holds ten thousand squares, each of which may be as large as a request's area."""
+    engine = FakeEngine()
+    square = {"type": "Polygon", "coordinates": [[[7, 46], [7.1, 46], [7.1, 46.1], [7, 46.1], [7, 46]]]}
+    feature = {"type": "Feature", "properties": {}, "geometry": square}
+
+    def ask(client: httpx.Client, count: int) -> httpx.Response:
+        value = {"type": "FeatureCollection", "features": [feature] * count}
+        return post(client, "/worlds/planet/statistics?max_size=64", value)
+
+    app = create_app(Settings(max_pixels=1 << 17), lambda _: engine)
+    with serve(app) as base, httpx.Client(base_url=base, timeout=60) as client:
+        # Fine coverage along a polygon's edge takes memory, which leaves fewer pixels.
+        assert len(ask(client, 5).json()["features"]) == 5
+        before = engine.calls
+        answer = ask(client, 5_000)
+        assert answer.status_code == 413
+        assert "fewer features" in answer.json()["detail"]
+        assert engine.calls - before <= 8
+
+
+def test_a_body_that_would_swell_is_not_unpacked(client: httpx.Client) -> None:
+    value = b'{"type": "FeatureCollection", "features": [' + b" " * (64 << 20) + b"]}"
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    for path in ("/worlds", "/worlds/earth/statistics"):
+        answer = client.post(path, content=gzip.compress(value, 1), headers=headers)
+        assert answer.status_code in (400, 413, 422)
+        # Not because it is large: what would make sense unpacked makes none either.
+        answer = client.post(path, content=gzip.compress(b'{"root": "planet"}'), headers=headers)
+        assert answer.status_code in (400, 422)
 
 
 @pytest.mark.parametrize("depth", [100, 100_000])

@@ -36,6 +36,7 @@ from earthgen.picture import frame_of
 from earthgen.pyramid import (
     MAX_LATITUDE,
     MAX_ZOOM,
+    WINDOW_SIZE,
     Bounds,
     Box,
     Window,
@@ -56,6 +57,8 @@ WORLD_BOUNDS: Bounds = (-180.0, -MAX_LATITUDE, 180.0, MAX_LATITUDE)
 TILE_SIZES = (256, 512)
 DEFAULT_SIZE = 1024
 """Pixels of the longest side when a request names neither a size nor a zoom."""
+MOST_READ_AREAS = 4
+"""Areas of `max_pixels` that the features of one request may have together."""
 
 Cancelled = Callable[[], bool]
 
@@ -180,6 +183,7 @@ class WorldReader(BaseReader):
 
     minzoom: int = attr.ib(init=False)
     maxzoom: int = attr.ib(init=False, default=MAX_ZOOM)
+    _spent: int = attr.ib(init=False, default=0)
 
     def __attrs_post_init__(self) -> None:
         """Describe the native grid: zoom 18 of Web Mercator."""
@@ -467,6 +471,7 @@ class WorldReader(BaseReader):
     def _read(self, box: Box) -> ImageData:
         """The one path from a box of pixels to an image."""
         self.input.check_zoom(box.zoom)
+        self._spend(box)
         # Pixels coarser than the root of a world by prompt cost what they are made from.
         finer = max(0, self.input.root_zoom - box.zoom) if self.input.gsd is not None else 0
         if finer and box.width * box.height << 2 * finer > 4 * self.max_pixels:
@@ -505,6 +510,18 @@ class WorldReader(BaseReader):
                 **({} if self.band is None else band_tags(self.band.band)),
             },
         )
+
+    def _spend(self, box: Box) -> None:
+        """Bound what the features of one request cost together; each is bounded by itself already."""
+        # However small, a window has to be made for it.
+        cost = max(box.width * box.height, WINDOW_SIZE**2)
+        most = MOST_READ_AREAS * self.max_pixels
+        if self._spent and self._spent + cost > most:
+            raise RequestTooLargeError(
+                f"the features have more than {most} pixels together, {WINDOW_SIZE**2} at least for each; ask for"
+                " fewer features, smaller ones or a coarser zoom"
+            )
+        self._spent += cost
 
     def _check_size(self, width: int, height: int, what: str) -> None:
         if width * height > self.max_pixels:
