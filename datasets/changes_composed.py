@@ -70,7 +70,7 @@ def composed(
     """
     for number in range(count):
         random = generator(sum(source.encode()), split == "val", number)
-        ground = pictures[random.integers(len(pictures))]
+        ground = pictures[int(random.integers(len(pictures)))]
         side = min(SIDE, *ground.codes.shape)
         before, codes = _cut(ground, side, random)
         for _ in range(int(random.integers(3))):
@@ -97,7 +97,7 @@ def _laid(pixels: Bytes, codes: Bytes, pictures: Sequence[Picture], random: np.r
     """A part of another picture, of one class and within a polygon, on top of this one."""
     side = len(codes)
     fitting = [picture for picture in pictures if min(picture.codes.shape) >= side]
-    donor, donated = _cut(fitting[random.integers(len(fitting))], side, random)
+    donor, donated = _cut(fitting[int(random.integers(len(fitting)))], side, random)
     present = [int(code) for code in np.unique(donated) if code > 0]
     shape = _polygon(side, random)
     if not present:

@@ -15,12 +15,13 @@ from typer.testing import CliRunner
 
 import perception
 from datasets.change_captions import words
-from datasets.changes import CLASSES, ChangeSample, generator
+from datasets.changes import CLASSES, ChangeSample, batch_of, generator
 from datasets.changes_composed import ENGINE, composed_of_engine
 from perception import mci, rscama
 from perception.caption_decoders import Sentence
+from perception.lite_pyramid import LiteLevels
 from perception.vocabulary import MARKS
-from training import caption_deck, change_caption
+from training import change_caption
 from training.caption_deck import OTHER, CaptionSampler, Deck, Described, Drawing, changed_objects, unchanged
 from training.change_caption import Ground, Net, Settings, Told, losses_of, main, measure, order_of, train
 
@@ -118,8 +119,8 @@ def test_a_card_is_kept_with_what_the_frozen_network_sees(tmp_path: Path) -> Non
     assert again.sample.source == "engine"
     levels = kept.levels(1)
     assert [tuple(level.shape) for level in levels] == [(2, 24, 16, 16), (2, 40, 8, 8), (2, 112, 4, 4), (2, 320, 2, 2)]
-    images = caption_deck.batch_of([again.sample]).images[0]
-    for level, other in zip(levels, caption_deck.LiteLevels()(images), strict=True):
+    images = batch_of([again.sample]).images[0]
+    for level, other in zip(levels, LiteLevels()(images), strict=True):
         assert torch.nn.functional.cosine_similarity(level.float().flatten(), other.flatten(), dim=0) > 0.99
     with pytest.raises(FileNotFoundError, match="no card 2"):
         kept.card(2)
@@ -178,7 +179,7 @@ def test_a_stage_of_mci_leaves_the_rest_alone(tmp_path: Path) -> None:
 def test_what_is_learnt_from_cards_is_what_is_said_of_pictures(model: str, tmp_path: Path) -> None:
     net, cards = tiny(model).eval(), deck(tmp_path)
     one = cards.card(0)
-    images = caption_deck.batch_of([one.sample]).images
+    images = batch_of([one.sample]).images
     seen: list[torch.Tensor] = []
     decoder = change_caption.decoder_of(net)
     watching = decoder.register_forward_hook(lambda _module, inputs, _found: seen.append(inputs[0]))
