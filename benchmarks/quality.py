@@ -57,6 +57,8 @@ from training.sheets import to_bytes as to_rows
 SHOWN = 6
 """Pictures of each kind on a sheet."""
 _OURS = "earthgen"
+SAID = "## What that says"
+"""Heading of the words about the tables, at the end of the page."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,9 @@ def main(
         lines.append(f"A row a band: parent, {', '.join(makers)}, real; twice.\n")
         sampler, training = CropSampler(val, side, 0), CropSampler(train, side, 5)
         lines += step_section(nets, sampler, training, makers, steps, count, sheet)
-    output.write_text("\n".join(lines), encoding="utf-8")
+    # What somebody wrote about the tables is kept; whether it still holds is theirs to see.
+    _, said, words = output.read_text(encoding="utf-8").partition(SAID) if output.exists() else ("", "", "")
+    output.write_text("\n".join(lines) + said + words, encoding="utf-8")
     typer.echo(f"{output} written")
 
 
