@@ -242,7 +242,7 @@ def test_what_is_measured_knows_change_from_none(monkeypatch: pytest.MonkeyPatch
     answers = iter(described)
     numbers = {word: number for number, word in enumerate(VOCABULARY)}
 
-    def right(*_: object) -> list[Any]:
+    def right(*_: object, **__: object) -> list[Any]:
         one: Described = next(answers)
         said = tuple(numbers[word] for word in one.captions[0].split())
         return [Sentence(said, 0.0, True)]
