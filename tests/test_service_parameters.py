@@ -36,8 +36,8 @@ PATH = {
 }
 ROUTE_OF_A_WORLD = "/worlds/{world}"
 # What these do is tested where they are; they show no pixels.
-NO_BAND = {f"{ROUTE_OF_A_WORLD}{rest}" for rest in ("", "/find", "/bands", "/perception/detect")}
-NOT_CALLED = {f"{ROUTE_OF_A_WORLD}/find", f"{ROUTE_OF_A_WORLD}/perception/detect"}
+NO_BAND = {f"{ROUTE_OF_A_WORLD}{rest}" for rest in ("", "/find", "/bands", "/perception/detect", "/agent")}
+NOT_CALLED = {f"{ROUTE_OF_A_WORLD}{rest}" for rest in ("/find", "/perception/detect", "/agent")}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_every_route_of_a_world_names_what_says_which_world(client: TestClient) 
     assert len(found) > 20
     for _, path, names in found:
         # A comparison has days of its own.
-        assert {*QUERY, *(() if path.endswith("/detect") else ("date",))} <= names, path
+        assert {*QUERY, *(() if path.endswith(("/detect", "/agent")) else ("date",))} <= names, path
 
 
 def test_every_route_of_pixels_names_the_band(client: TestClient) -> None:

@@ -98,7 +98,7 @@ class View:
         top, left, bottom, right = self._extent()
         row, column = (int(2 * value) for value in self.centre)
         height, width = (bottom - top) // 2, (right - left) // 2
-        rows = range(max(0, row - height) // side * side, row + height, side)
+        rows = range(max(0, row - height) // side * side, min(world_size(zoom), row + height), side)
         columns = range((column - width) // side * side, column + width, side)
         cells = sorted(
             ((abs(y + side / 2 - row) + abs(x + side / 2 - column), y, x) for y in rows for x in columns),

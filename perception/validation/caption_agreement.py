@@ -58,9 +58,8 @@ def caption_agreement(
             of_this: list[Verdict] = []
             for captioner in captioners:
                 said, why_silent = _said(captioner, pair)
-                silent, p_value = _heard(text, said, prompts)
+                silent, p_value = (False, None) if why_silent else _heard(text, said, prompts)
                 if why_silent:
-                    p_value = None
                     of_this.append("not applicable")
                 elif not asked.any():
                     of_this.append("pass" if silent else "fail")
