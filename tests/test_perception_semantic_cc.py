@@ -330,7 +330,7 @@ def test_it_can_learn_a_handful_of_pairs_in_three_stages() -> None:
     pair[1, 0] += 0.6 * change[1]
     net.train()
     schedule = Schedule(rate=1e-2, decay=0.0)
-    for stage, steps in zip(schedule.stages, (25, 75, 10), strict=True):
+    for stage, steps in zip(schedule.stages, (25, 200, 10), strict=True):
         optimiser = schedule.optimiser(net, stage)
         for _ in range(steps):
             optimiser.zero_grad()
