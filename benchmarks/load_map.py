@@ -47,6 +47,7 @@ PATIENCE_S = (2.0, 15.0)
 LARGEST_WINDOW_BYTES = 1 << 20
 """The world's root lies in the cache, too, and is larger."""
 SPAWNED_PER_SECOND = 50
+QUIET_S = 5.0
 
 _SERVER = (
     "import sys; from pathlib import Path; from tileserver import Settings, serve;"
@@ -155,7 +156,7 @@ class MapUser(FastHttpUser):
                 tally.abandoned.add(address)
                 raise
             seconds = time.perf_counter() - start
-            headers: dict[str, Any] = dict(answer.headers or {})
+            headers: Any = answer.headers
             if answer.status_code == 200:
                 state = str(headers["x-cache"])
                 tally.outcomes[state] += 1
@@ -277,13 +278,13 @@ def main(
 
 
 def finish(base: str) -> None:
-    """Wait until nothing is at work."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
+    """Wait until nothing has been at work for a while: requests of people who have left are still being read."""
+    deadline, quiet_since, done = time.monotonic() + TIMEOUT_S, time.monotonic(), -1
+    while time.monotonic() < deadline and time.monotonic() - quiet_since < QUIET_S:
         now = httpx.get(f"{base}/activity", timeout=TIMEOUT_S).json()
-        if not now["running"] and not now["queued"]:
-            return
-        time.sleep(0.2)
+        if now["running"] or now["queued"] or now["waiting_tiles"] or now["done"] != done:
+            quiet_since, done = time.monotonic(), now["done"]
+        gevent.sleep(0.2)
 
 
 if __name__ == "__main__":
