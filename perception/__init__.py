@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from perception.captioner import Caption, ChangeCaptioner, ChangeInterpreter
     from perception.detection import Detection
     from perception.detector import ChangeDetector
-    from perception.errors import ClassListError, DependencyError, ImageError, PairError, UnknownModelError
+    from perception.errors import (
+        ClassListError,
+        DependencyError,
+        ImageError,
+        PairError,
+        QuestionError,
+        UnknownModelError,
+    )
     from perception.pair import Labels, Pair, read_image, read_pair
     from perception.registry import MODELS, Model, load
 
@@ -35,6 +42,7 @@ __all__ = [
     "Model",
     "Pair",
     "PairError",
+    "QuestionError",
     "UnknownModelError",
     "load",
     "read_image",
