@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from perception.detection import Detection
     from perception.detector import ChangeDetector
     from perception.errors import (
+        AgentError,
         ClassListError,
         DependencyError,
         ImageError,
         PairError,
+        PlannerError,
         QuestionError,
         UnknownModelError,
     )
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODELS",
+    "AgentError",
     "Caption",
     "ChangeCaptioner",
     "ChangeDetector",
@@ -42,6 +45,7 @@ __all__ = [
     "Model",
     "Pair",
     "PairError",
+    "PlannerError",
     "QuestionError",
     "UnknownModelError",
     "load",
