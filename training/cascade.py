@@ -60,6 +60,7 @@ class Settings:
         text_share: share of the examples that are told their caption.
         regression: whether the network learns the mean of the children, from noise alone at one level.
         bfloat16: whether convolutions are computed in bfloat16: quicker where the processor has instructions for it.
+        width: channels of a new network, as a multiple of those that ship, in steps of 8 channels.
         seed: of crops, noise and initial weights.
     """
 
@@ -76,6 +77,7 @@ class Settings:
     text_share: float = 0.5
     regression: bool = False
     bfloat16: bool = False
+    width: float = 1.0
     seed: int = 1
 
 
@@ -119,6 +121,12 @@ def step_loss(
         denoised = model(noisy.contiguous(memory_format=torch.channels_last), sigma, condition).float()
     error: torch.Tensor = (denoised - state).square().mean(dim=(1, 2, 3))
     return error if settings.regression else model.loss_weight(sigma) * error
+
+
+def channels_of(width: float) -> tuple[int, int, int]:
+    """Channels of the three levels of a network that is `width` times as wide as the one that ships."""
+    fine, middle, coarse = (max(8, 8 * round(width * channels / 8)) for channels in (80, 160, 256))
+    return fine, middle, coarse
 
 
 def learning_rate(settings: Settings, images: int) -> float:
@@ -183,7 +191,7 @@ def train(
     else:
         std, contrast = measure_detail(large)
         if init is None:
-            net = DetailDenoiser(text_width=encoder.width)
+            net = DetailDenoiser(channels=channels_of(settings.width), text_width=encoder.width)
         else:
             net = with_text(DetailDenoiser.from_pretrained(init, torch_dtype=torch.float32), encoder.width)
         net.register_to_config(detail_std=std, contrast=contrast, water_calm=0.0, sigmas=karras_sigmas(SAMPLED_STEPS))
@@ -279,9 +287,12 @@ def main(
     images: Annotated[int | None, typer.Option(min=1, help="stop after so many images in all")] = None,
     regression: Annotated[bool, typer.Option("--regression", help="learn the mean of the children instead")] = False,
     bfloat16: Annotated[bool, typer.Option(help="quicker on a processor with bfloat16 instructions")] = False,
+    width: Annotated[float, typer.Option(min=0.2, max=8, help="of a new network, in multiples of the shipped one")] = 1,
 ) -> None:
     """Train the cascade's network. Example: python -m training.cascade --out runs/cascade --minutes 60."""
-    settings = Settings(batch=batch, seed=seed, regression=regression, bfloat16=bfloat16)
+    if init is not None and width != 1:
+        raise typer.BadParameter("weights that are begun with bring their own width", param_hint="--width")
+    settings = Settings(batch=batch, seed=seed, regression=regression, bfloat16=bfloat16, width=width)
     train(data, out, minutes, settings, tick_images, init, images)
 
 
