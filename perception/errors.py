@@ -5,6 +5,8 @@
     │   ├── PairError                       two images that cannot be compared
     │   │   └── ImageError                  one file that is not an image we can read
     │   ├── ClassListError                  class names that a model cannot look for
+    │   ├── PhraseError                     what to look for, when it is empty, too long or in another script
+    │   ├── PromptError                     a click or a box that is not in the picture
     │   └── QuestionError                   an instruction to the agent that is empty or too long
     ├── AgentError                          what a tool of the agent cannot do or know, in a sentence for people
     ├── PlannerError                        a language model that cannot be reached or asks for what there is not
@@ -27,6 +29,14 @@ class ImageError(PairError):
 
 class ClassListError(InvalidRequestError):
     """A list of class names that is empty, repeats itself, or is unknown to a model with fixed classes."""
+
+
+class PhraseError(InvalidRequestError):
+    """A phrase that is empty, too long, or in a script that the text encoder cannot hear."""
+
+
+class PromptError(InvalidRequestError):
+    """A click or a box that is not in the picture, or no such thing."""
 
 
 class QuestionError(InvalidRequestError):
