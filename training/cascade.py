@@ -197,7 +197,8 @@ def train(
         net.register_to_config(detail_std=std, contrast=contrast, water_calm=0.0, sigmas=karras_sigmas(SAMPLED_STEPS))
     if settings.regression:
         net.register_to_config(sigmas=(REGRESSION_SIGMA, 0.0))
-    average = DetailDenoiser.from_config(net.config)
+    # What diffusers remembers of defaults would undo what has just been registered.
+    average = DetailDenoiser.from_config(network_config(net))
     average.load_state_dict(net.state_dict())
     learn_quickly(net)
     model = Preconditioned(net).to(memory_format=torch.channels_last)
