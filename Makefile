@@ -56,7 +56,7 @@ pictures: $(VENV)/.installed-dev ## make docs/pictures anew in a headless Chromi
 
 dump-demo: $(VENV)/.installed-dev ## write a small training set of each task into runs/dump-demo and read it back
 	@echo "earthgen: eight items of each task; minutes on two quiet cores"
-	$(BIN)/python -m datasets.dump.demo --out runs/dump-demo $(ARGS)
+	$(BIN)/python -m trainingsets.demo --out runs/dump-demo $(ARGS)
 
 bench: $(VENV)/.installed-dev ## measure speed, memory and seams on this machine
 	$(BIN)/python -m benchmarks.speed $(ARGS)

@@ -30,7 +30,6 @@ from tqdm import tqdm
 
 from benchmarks.agent_dialogues import DIALOGUES, held
 from benchmarks.agent_phrasings import PHRASINGS, misread
-from datasets.changes import CLASSES, ChangeSample, dated, generator
 from datasets.changes_engine import read_engine_pairs
 from perception.agent.answering import Agent, Answer
 from perception.agent.opening import shipped
@@ -39,6 +38,7 @@ from perception.detection import Detection
 from perception.detector import ChangeDetector, Progress
 from perception.pair import Pair
 from perception.registry import load_detector
+from trainingsets.changes import CLASSES, ChangeSample, dated, generator
 
 _PAIRS = 40
 _SEED = 20260101

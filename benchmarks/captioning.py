@@ -21,8 +21,6 @@ import typer
 from tqdm import tqdm
 
 from benchmarks.change import Entry, Kept, digest, interval
-from datasets.change_captions import NOTHING, describe, record_of
-from datasets.changes import generator
 from perception.captioner import ChangeCaptioner, ChangeInterpreter
 from perception.checkpoint import FILE
 from perception.detector import ChangeDetector
@@ -34,6 +32,8 @@ from perception.registry import MODELS, load_captioner, load_detector
 from training.caption_deck import Deck, Described, changed_objects
 from training.change import pair_of
 from training.change_caption import held_out_pairs
+from trainingsets.change_captions import NOTHING, describe, record_of
+from trainingsets.changes import generator
 
 SHIPPED = {"rscama": "RSCaMa, Transformer", "mci": "MCI", "semantic-cc": "Semantic-CC"}
 _VARIANTS = 20

@@ -19,10 +19,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from datasets.change_captions import captions_of
-from datasets.changes import CLASSES, ChangeSample, generator
 from datasets.changes_engine import read_engine_pairs
 from perception.vocabulary import words_of
+from trainingsets.change_captions import captions_of
+from trainingsets.changes import CLASSES, ChangeSample, generator
 
 REAL = {
     "LEVIR-CC, changed": ("restricted/levir_cc_captions/captions.jsonl", True),

@@ -26,7 +26,6 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from datasets.changes import CLASSES, Bytes, ChangeSample, dated, generator
 from datasets.changes_engine import read_engine_pairs
 from datasets.changes_real import WITH_DATES, read_real_pairs
 from datasets.packs import imagery_folder
@@ -42,6 +41,7 @@ from perception.metrics import (
 )
 from perception.registry import load_detector
 from training.change import MIXES, NAMES, Mix, Name, load_fc_siam, pair_of
+from trainingsets.changes import CLASSES, Bytes, ChangeSample, dated, generator
 
 Counts = npt.NDArray[np.int64]
 _ENGINE_PAIRS = 40

@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from datasets.dump.folder import DumpFolder
-from datasets.dump.making import EngineMaker, EngineOpener
-from datasets.dump.running import run
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import TASKS
 from earthgen.bands import PixelSource
 from earthgen.editing import layers_of
 from earthgen.pyramid import Box
 from earthgen.world import World
+from trainingsets.folder import DumpFolder
+from trainingsets.making import EngineMaker, EngineOpener
+from trainingsets.running import run
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import TASKS
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -26,10 +26,6 @@ from rasterio.features import rasterize
 from tqdm import tqdm
 
 from benchmarks.agent import Blind
-from datasets.dump.making import EngineOpener, Maker
-from datasets.dump.sample import Sample
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import TASKS, Item, item_of
 from earthgen.conditioning import text_encoder
 from perception.agent.answering import Agent, Answer
 from perception.agent.ground import cell_of
@@ -51,6 +47,10 @@ from perception.metrics import (
 )
 from perception.pair import Pair
 from perception.registry import load_captioner, load_detector
+from trainingsets.making import EngineOpener, Maker
+from trainingsets.sample import Sample
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import TASKS, Item, item_of
 
 Mask = npt.NDArray[np.bool_]
 _SEED = 7

@@ -29,8 +29,6 @@ import typer
 from tqdm import tqdm
 
 from benchmarks.adherence import EUROSAT, Generate, LinearProbe, engine_generator
-from datasets.dump.grounds import COVER
-from datasets.dump.keeping import Condition, parse
 from datasets.labelled import read_labelled
 from datasets.packs import PACKS, Split, imagery_folder, read_pack
 from datasets.scenes import scene_of
@@ -39,6 +37,8 @@ from earthgen.engine import Engine
 from earthgen.tower import ImageTower, LiteTower, image_tower
 from perception.validation.anomaly import AnomalyScorer, shipped_scorer
 from perception.validation.words import cosines, others, rank_p_value
+from trainingsets.grounds import COVER
+from trainingsets.keeping import Condition, parse
 
 Pixels = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]

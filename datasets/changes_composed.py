@@ -3,7 +3,7 @@
 A step beyond Zheng et al., ChangeStar, arXiv 2108.07002, who take any two pictures as a pair: both dates are one crop,
 and parts of other pictures with known classes are laid into both dates or into the later one alone. Where the class
 became another one, that is change. Since some parts lie in both dates, a seam is no evidence. Composed pairs want the
-effects of two dates (`datasets.changes.dated`).
+effects of two dates (`trainingsets.changes.dated`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from datasets.changes import CLASSES, Bytes, ChangeSample, Mask, generator
+from trainingsets.changes import CLASSES, Bytes, ChangeSample, Mask, generator
 
 SIDE = 256
 ENGINE = "engine-composed"

@@ -9,7 +9,7 @@ or haze. So pixels that were synthesised again, borders of polygons and tones ar
 seven has no change at all.
 
 A pair is a function of its index and the engine's weights. It costs seconds, so pairs are kept in a folder; a
-run that was stopped goes on where it was. Date effects are not in there: see `datasets.changes.dated`.
+run that was stopped goes on where it was. Date effects are not in there: see `trainingsets.changes.dated`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import numpy.typing as npt
 import typer
 from tqdm import tqdm
 
-from datasets.changes import CLASSES, Bytes, ChangeSample, generator
 from earthgen.editing import FEATHER, Layer, layers_of
 from earthgen.engine import Engine
 from earthgen.pyramid import MAX_ZOOM, Box, world_size
 from earthgen.world import Edit, World
+from trainingsets.changes import CLASSES, Bytes, ChangeSample, generator
 
 Split = Literal["train", "val"]
 
@@ -68,6 +68,11 @@ _PROMPTS: dict[str, dict[bool, tuple[str, ...]]] = {
     },
 }
 """What is asked for, close up and from afar: words that the weights were taught (docs/prompts.md)."""
+
+_SAID = frozenset(
+    prompt for kinds in _PROMPTS.values() for prompts in kinds.values() for prompt in prompts
+)
+"""All of them."""
 
 _LAND = (
     (-93.6, 42.0), (2.4, 48.9), (8.0, 46.5), (6.5, 27.2), (-60.0, -5.0), (-121.8, 36.3), (37.0, -1.3), (77.2, 28.6),
@@ -144,6 +149,26 @@ def recipe(index: int) -> Recipe:
     after = replace(world, edits=common + (() if on_first else still) + last)
     layout, changes = (tuple(name for _, name in some) for some in (laid, changing))
     return Recipe(index, before, after, box, cover, layout, changes)
+
+
+def layout_prompts(index: int) -> tuple[dict[str, str], dict[str, str]]:
+    """What the prompts of a pair asked for, before and after: of each class that came of one prompt alone, that one."""
+    what = recipe(index)
+    edits = layers_of(what.after)
+    said: list[tuple[str, str]] = []
+    if what.cover is not None:
+        said.append((what.cover, what.before.prompt))
+    laid = list(zip(what.layout, what.after.edits, strict=False))
+    changing = list(zip(what.changes, what.after.edits[len(edits) - len(what.changes) :], strict=True))
+    found: list[dict[str, str]] = []
+    for some in (laid, laid + changing):
+        prompts: dict[str, set[str]] = {}
+        for name, prompt in [*said, *((name, edit.prompt or edit.action) for name, edit in some)]:
+            prompts.setdefault(name, set()).add(prompt)
+        found.append(
+            {name: next(iter(one)) for name, one in prompts.items() if len(one) == 1 and one <= _SAID}
+        )
+    return found[0], found[1]
 
 
 def compute(engine: Engine, what: Recipe) -> ChangeSample:

@@ -15,7 +15,7 @@ Real pairs with labels are few here. So the labelled pictures of single dates gi
 et al., ChangeStar, arXiv 2108.07002, who take any two pictures as a pair): both dates are one crop, and parts of other
 pictures with known classes are laid into both dates or into the later one alone. Where the class became another one,
 that is change. Since some parts lie in both dates, a seam is no evidence. Composed pairs want the effects of two dates
-(`datasets.changes.dated`), as pairs of the engine do; the sets in `WITH_DATES` have dates of their own.
+(`trainingsets.changes.dated`), as pairs of the engine do; the sets in `WITH_DATES` have dates of their own.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import numpy.typing as npt
 from PIL import Image
 from scipy import ndimage
 
-from datasets.changes import CLASSES, Bytes, ChangeSample
 from datasets.changes_composed import Picture, composed, covers
 from datasets.packs import DatasetNotFoundError
 from datasets.pyramids import halved
+from trainingsets.changes import CLASSES, Bytes, ChangeSample
 
 Split = Literal["train", "val"]
 

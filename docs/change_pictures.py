@@ -19,12 +19,12 @@ import typer
 from PIL import Image, ImageDraw, ImageFont
 
 import perception
-from datasets.changes import CLASSES, Bytes, ChangeSample, dated, generator
 from datasets.changes_engine import read_engine_pairs
 from datasets.changes_real import WITH_DATES, read_real_pairs
 from datasets.packs import imagery_folder
 from perception.registry import load_detector
 from training.change import pair_of
+from trainingsets.changes import CLASSES, Bytes, ChangeSample, dated, generator
 
 CELL, GAP, HEADER = 224, 6, 24
 COLUMNS = ("before", "after", "truth", "CDMamba", "after Semantic-CD", "classes after")

@@ -17,7 +17,6 @@ from typer.core import TyperCommand, TyperGroup
 from earthgen.errors import EarthgenError
 
 GROUP = "earthgen.commands"
-_ROOMS_OF_A_CHECKOUT = ("datasets", "training")
 
 
 class PluggableGroup(TyperGroup):
@@ -36,16 +35,10 @@ class PluggableGroup(TyperGroup):
         try:
             app = _offered()[cmd_name].load()
         except ImportError as error:
-            return _broken(cmd_name, f"the command {cmd_name} cannot be loaded: {error}{_remedy(error)}")
+            return _broken(cmd_name, f"the command {cmd_name} cannot be loaded: {error}")
         command = typer.main.get_command(app)
         command.name = cmd_name
         return command
-
-
-def _remedy(error: ImportError) -> str:
-    """What helps where rooms of a checkout are missing, or another package has their name."""
-    missing = (error.name or "").partition(".")[0]
-    return "; it runs from a checkout, see docs/dump.md" if missing in _ROOMS_OF_A_CHECKOUT else ""
 
 
 def _broken(name: str, why: str) -> TyperCommand:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from tests.fake_dump import PaintingOpener
 from tests.test_dump import MADE_BY, spec_of
-from datasets.dump.folder import DumpFolder
-from datasets.dump.running import run
+from trainingsets.folder import DumpFolder
+from trainingsets.running import run
 
 folder = DumpFolder.create(Path(sys.argv[1]), spec_of(count=int(sys.argv[2])), MADE_BY, resume=False)
 outcome = run(folder, PaintingOpener(), backend="ray", workers=2)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.change_captions import NOTHING, words
 from earthgen.cli import main
 from perception.captioner import ChangeInterpreter
 from perception.metrics import binary_confusion, binary_scores
 from perception.pair import Pair, read_pair
 from perception.registry import MODELS, load, load_captioner
+from trainingsets.change_captions import NOTHING, words
 
 NAMES = ("rscama", "mci")
 FIXTURE = Path(__file__).parent / "change_pair"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.captions import Corpus, compared, made_samples, main
-from datasets.change_captions import (
+from trainingsets.change_captions import (
     _AREAS,
     _GROUND,
     _LEAST,
@@ -26,7 +26,7 @@ from datasets.change_captions import (
     within,
     words,
 )
-from datasets.changes import CLASSES, ChangeSample, Mask
+from trainingsets.changes import CLASSES, ChangeSample, Mask
 
 SIDE = 96
 NAMES = CLASSES

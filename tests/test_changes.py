@@ -12,9 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets.changes import CLASSES, Bytes, ChangeSample, ChangeSampler, Mask, batch_of, date_effects, dated, generator
 from datasets.changes_real import WITH_DATES, read_real_pairs
 from datasets.packs import DatasetNotFoundError
+from trainingsets.changes import (
+    CLASSES,
+    Bytes,
+    ChangeSample,
+    ChangeSampler,
+    Mask,
+    batch_of,
+    date_effects,
+    dated,
+    generator,
+)
 
 
 def sample(side: int = 40, source: str = "made", name: str = "one") -> ChangeSample:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from datasets import changes_engine
-from datasets.changes import CLASSES, Bytes
 from datasets.changes_engine import SIDE, Recipe, compute, generate, read_engine_pairs, recipe, split_of
 from earthgen.editing import FEATHER, layers_of
 from earthgen.engine import Engine
 from earthgen.pyramid import Box, world_size
 from earthgen.world import Edit, World
+from trainingsets.changes import CLASSES, Bytes
 
 
 class PaintedEngine:

@@ -19,18 +19,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from datasets.dump.errors import DumpError, DumpSpecError
-from datasets.dump.folder import DumpFolder
-from datasets.dump.formats import FORMATS
-from datasets.dump.grounds import COVER, COVER_NAMES, SCENES, cover_code
-from datasets.dump.places import BUFFER, cell_split, class_of, scene_of
-from datasets.dump.running import Limits, Outcome, check, run, shard_range
-from datasets.dump.sample import Mask, Question, bbox_of, mask_of, polygons_of, run_lengths
-from datasets.dump.spec import DumpSpec, zoom_of
-from datasets.dump.tasks import TASKS, Item, item_of, legends, view_roles
-from datasets.dump.words import Event, captions, dialogue, phrase, place_name, questions
 from earthgen.pyramid import box_bounds
 from tests.fake_dump import PaintingMaker, PaintingOpener
+from trainingsets.errors import DumpError, DumpSpecError
+from trainingsets.folder import DumpFolder
+from trainingsets.formats import FORMATS
+from trainingsets.grounds import COVER, COVER_NAMES, SCENES, cover_code
+from trainingsets.places import BUFFER, cell_split, class_of, scene_of
+from trainingsets.running import Limits, Outcome, check, run, shard_range
+from trainingsets.sample import Mask, Question, bbox_of, mask_of, polygons_of, run_lengths
+from trainingsets.spec import DumpSpec, zoom_of
+from trainingsets.tasks import TASKS, Item, item_of, legends, view_roles
+from trainingsets.words import Event, captions, dialogue, phrase, place_name, questions
 
 MADE_BY = {"weights": "paint", "fingerprint": "paint-1"}
 

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets.dump import planning
-from datasets.dump.folder import DumpFolder
-from datasets.dump.inspection import fingerprint, inspect_folder
-from datasets.dump.making import EngineOpener
-from datasets.dump.running import run
-from datasets.dump.spec import DumpSpec
 from earthgen.cli import main
 from tests.fake_dump import PaintingMaker, PaintingOpener
+from trainingsets import planning
+from trainingsets.folder import DumpFolder
+from trainingsets.inspection import fingerprint, inspect_folder
+from trainingsets.making import EngineOpener
+from trainingsets.running import run
+from trainingsets.spec import DumpSpec
 
 SMALL = ["--size", "64", "--tiles-per-scene", "1", "--same-day", "-q"]
 

@@ -15,14 +15,14 @@ import pytest
 import rasterio
 from PIL import Image
 
-from datasets.dump.folder import DumpFolder
-from datasets.dump.grounds import COVER, SCENES
-from datasets.dump.running import run
-from datasets.dump.sample import mask_of
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import TASKS, item_of
 from earthgen.pyramid import box_mercator_bounds
 from tests.fake_dump import PaintingMaker, PaintingOpener
+from trainingsets.folder import DumpFolder
+from trainingsets.grounds import COVER, SCENES
+from trainingsets.running import run
+from trainingsets.sample import mask_of
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import TASKS, item_of
 
 COUNT = 6
 READERS = Path(sys.prefix) / "readers"
@@ -238,7 +238,7 @@ def test_webdataset_reads_shards(dumps: Any) -> None:
 
 
 def test_many_items_are_many_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datasets.dump.formats import shards
+    from trainingsets.formats import shards
 
     monkeypatch.setattr(shards, "SAMPLES", 2)
     spec = spec_of("classification", "webdataset")

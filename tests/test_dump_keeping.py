@@ -14,21 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.dump import scoring
-from datasets.dump.errors import DumpError, DumpSpecError
-from datasets.dump.folder import DumpFolder
-from datasets.dump.inspection import inspect_folder
-from datasets.dump.keeping import SCORES, Condition, parse, spelled
-from datasets.dump.making import EngineOpener
-from datasets.dump.planning import estimate
-from datasets.dump.records import made_item
-from datasets.dump.running import Limits, check, run
-from datasets.dump.scoring import is_kept, scored_by, scores_of
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import TASKS, item_of
 from earthgen.cli import main
 from perception.detection import Detection
 from tests.fake_dump import PaintingMaker, PaintingOpener
+from trainingsets import scoring
+from trainingsets.errors import DumpError, DumpSpecError
+from trainingsets.folder import DumpFolder
+from trainingsets.inspection import inspect_folder
+from trainingsets.keeping import SCORES, Condition, parse, spelled
+from trainingsets.making import EngineOpener
+from trainingsets.planning import estimate
+from trainingsets.records import made_item
+from trainingsets.running import Limits, check, run
+from trainingsets.scoring import is_kept, scored_by, scores_of
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import TASKS, item_of
 
 COUNT = 8
 MADE_BY = {"weights": "paint", "fingerprint": "paint-1"}
@@ -214,8 +214,8 @@ def test_the_same_bytes_by_processes_shards_and_stopped_runs(tmp_path: Path) -> 
         first = folder.missing(0, spec.count)[:1]
         maker = PaintingMaker()
         if first:
-            from datasets.dump.formats import format_of
-            from datasets.dump.records import make_item
+            from trainingsets.formats import format_of
+            from trainingsets.records import make_item
 
             make_item(maker, folder, format_of(spec.format), item_of(spec, first[0]))
         else:
@@ -311,7 +311,7 @@ def test_the_detector_of_a_pair_is_held_against_its_mask(monkeypatch: pytest.Mon
 
 
 def test_a_record_without_files_is_made_for_what_is_dropped() -> None:
-    from datasets.dump.formats import format_of
+    from trainingsets.formats import format_of
 
     spec = spec_of(keep_if="anomaly<0")
     folder = DumpFolder(Path("nowhere"), spec, MADE_BY)

@@ -16,15 +16,17 @@ import earthgen
 from earthgen import errors
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("earthgen", "perception", "tileserver", "training", "datasets", "benchmarks")
+SHIPPED = ("earthgen", "perception", "tileserver", "trainingsets")
+PACKAGES = (*SHIPPED, "training", "datasets", "benchmarks")
 # Who may import whom; the command line's `serve` is the one exception.
 MAY_IMPORT = {
     "earthgen": set(),
     "perception": {"earthgen"},
     "tileserver": {"earthgen", "perception"},
-    "datasets": {"earthgen", "perception"},
-    "training": {"datasets", "earthgen", "perception"},
-    "benchmarks": {"datasets", "earthgen", "perception", "tileserver", "training"},
+    "trainingsets": {"earthgen", "perception"},
+    "datasets": {"earthgen", "perception", "trainingsets"},
+    "training": {"datasets", "earthgen", "perception", "trainingsets"},
+    "benchmarks": {"datasets", "earthgen", "perception", "tileserver", "training", "trainingsets"},
 }
 EXCEPTIONS = {("earthgen/cli.py", "tileserver")}
 
@@ -48,6 +50,7 @@ print(*sorted({name.split(".")[0] for name in sys.modules}))
         "perception",
         "tileserver",
         "training",
+        "trainingsets",
         "datasets",
         "torch",
         "diffusers",
@@ -110,15 +113,10 @@ def test_the_wheel_carries_what_users_need_and_nothing_else(tmp_path: Path) -> N
     (built,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(built) as wheel:
         names = set(wheel.namelist())
-    assert {name.split("/")[0] for name in names} == {
-        "earthgen",
-        "perception",
-        "tileserver",
-        f"earthgen-{earthgen.__version__}.dist-info",
-    }
+    assert {name.split("/")[0] for name in names} == {*SHIPPED, f"earthgen-{earthgen.__version__}.dist-info"}
     expected = {
         path.relative_to(ROOT).as_posix()
-        for package in ("earthgen", "perception", "tileserver")
+        for package in SHIPPED
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

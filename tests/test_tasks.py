@@ -11,14 +11,14 @@ import pytest
 
 from benchmarks.agent import found
 from benchmarks.tasks import TASKS_OF_THE_FIELD, Seen, items_of, matrix
-from datasets.changes import CLASSES
-from datasets.dump.grounds import COVER_NAMES
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import TASKS, item_of
 from perception.captioner import Caption
 from perception.detection import Detection
 from perception.pair import Pair
 from tests.fake_dump import PaintingMaker
+from trainingsets.changes import CLASSES
+from trainingsets.grounds import COVER_NAMES
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import TASKS, item_of
 
 
 @dataclass

@@ -17,7 +17,6 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from benchmarks import change as benchmark
-from datasets.changes import CLASSES, ChangeSample, ChangeSampler, generator
 from datasets.packs import DatasetNotFoundError
 from perception.cdmamba import CDMambaConfig
 from perception.metrics import binary_scores
@@ -25,6 +24,7 @@ from perception.registry import load_detector
 from perception.semantic_cd import SemanticCDConfig, SemanticChange, semantic_change_losses
 from training import change
 from training.change import SHARES, SYNONYMS, Settings, pair_of, read_pairs, train
+from trainingsets.changes import CLASSES, ChangeSample, ChangeSampler, generator
 
 TINY = CDMambaConfig(channels=2, groups=1, blocks=(1, 1), states=2)
 FEW = Settings(batch=2, crop=32, half_life=10)

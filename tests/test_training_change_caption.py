@@ -14,8 +14,6 @@ from typer import Typer
 from typer.testing import CliRunner
 
 import perception
-from datasets.change_captions import words
-from datasets.changes import CLASSES, ChangeSample, batch_of, generator
 from datasets.changes_composed import ENGINE, composed_of_engine
 from perception import mci, rscama
 from perception.caption_decoders import Sentence
@@ -24,6 +22,8 @@ from perception.vocabulary import MARKS
 from training import change_caption
 from training.caption_deck import OTHER, CaptionSampler, Deck, Described, Drawing, changed_objects, unchanged
 from training.change_caption import Ground, Net, Settings, Told, losses_of, main, measure, order_of, train
+from trainingsets.change_captions import words
+from trainingsets.changes import CLASSES, ChangeSample, batch_of, generator
 
 FEW = Drawing(crop=64)
 SETTINGS = Settings(batch=2, masks=1, half_life=10)

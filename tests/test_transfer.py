@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from benchmarks.transfer import PICTURE, Chips, Made, accuracy, interval, make, redrawn, table
-from datasets.dump.keeping import parse
 from perception.validation.anomaly import Scores
+from trainingsets.keeping import parse
 
 Pixels = npt.NDArray[np.uint8]
 NAMES = ("forest", "river", "sea")

@@ -2,9 +2,9 @@
 
     python -m training.caption_deck --mix both --pairs runs/pairs --out runs/deck --cards 2000
 
-A card is a pair after turning, swapping and two days' effects, with the sentences of `datasets.change_captions` about
-it; pairs of which nothing can be said for certain are drawn anew. A part of the cards shows one date twice, on two
-days: engine pairs without change are few. A card is a function of the seed and its number. Beside it lies what the
+A card is a pair after turning, swapping and two days' effects, with the sentences of `trainingsets.change_captions`
+about it; pairs of which nothing can be said for certain are drawn anew. A part of the cards shows one date twice, on
+two days: engine pairs without change are few. A card is a function of the seed and its number. Beside it lies what the
 frozen EfficientNet-Lite0 sees of both dates, so that networks on it learn without looking at pictures again.
 """
 
@@ -21,14 +21,14 @@ import torch
 import typer
 from tqdm import tqdm
 
-from datasets.change_captions import captions_of
-from datasets.changes import CLASSES, ChangeSample, batch_of, dated, generator
 from datasets.changes_composed import ENGINE, composed_of_engine
 from datasets.changes_engine import SOURCE
 from datasets.changes_real import WITH_DATES
 from datasets.packs import imagery_folder
 from perception.lite_pyramid import WIDTHS, LiteLevels
 from training.change import MIXES, Mix, read_pairs
+from trainingsets.change_captions import captions_of
+from trainingsets.changes import CLASSES, ChangeSample, batch_of, dated, generator
 
 OTHER = "other"
 """An object of masks: ground of all classes that are no object of their own."""

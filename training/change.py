@@ -26,7 +26,6 @@ import torch.nn.functional as F
 import typer
 from torch import nn
 
-from datasets.changes import CLASSES, Batch, ChangeSample, ChangeSampler
 from datasets.changes_engine import SOURCE, read_engine_pairs
 from datasets.changes_real import WITH_DATES, read_real_pairs
 from datasets.packs import DatasetNotFoundError, Split, imagery_folder
@@ -41,6 +40,7 @@ from perception.semantic_cd import SemanticCD, SemanticCDConfig, class_vectors, 
 from perception.towers import DenseFeatures
 from training.ema import update_ema
 from training.run import Run
+from trainingsets.changes import CLASSES, Batch, ChangeSample, ChangeSampler
 
 Name = Literal["cdmamba", "semantic-cd", "fc-siam"]
 Mix = Literal["engine", "real", "both"]
@@ -73,7 +73,7 @@ class Settings:
         crop: pixels along their side.
         rate: learning rate of AdamW; the papers' 1e-4 and 2e-4 are for hundreds of times as many samples.
         half_life: of the averaged weights, in samples.
-        strength: of the effects of dates, see `datasets.changes.date_effects`.
+        strength: of the effects of dates, see `trainingsets.changes.date_effects`.
         seed: of crops and weights.
     """
 

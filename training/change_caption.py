@@ -30,8 +30,6 @@ import typer
 from einops import rearrange
 from torch import nn
 
-from datasets.change_captions import NOTHING, captions_of, words
-from datasets.changes import CLASSES, ChangeSample, batch_of, dated, generator
 from datasets.changes_engine import read_engine_pairs
 from perception import mci, rscama
 from perception.caption_decoders import CaptionDecoder, Kind, caption_loss, padded, search
@@ -43,6 +41,8 @@ from perception.vocabulary import MARKS, Vocabulary
 from training.caption_deck import OTHER, Deck, Described, changed_objects, unchanged
 from training.ema import update_ema
 from training.run import Run
+from trainingsets.change_captions import NOTHING, captions_of, words
+from trainingsets.changes import CLASSES, ChangeSample, batch_of, dated, generator
 
 MODELS = ("rscama", "mci")
 _CHECKED = 32

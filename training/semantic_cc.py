@@ -6,7 +6,7 @@
 
 - `language`: a language model of two layers over the grammar's words learns to say the same in other words. It reads
   two sentences about a card where pictures will stand, and answers with a third. With `--language` another model takes
-  its place and this stage is left out.
+  its place and this stage is left out; `detection` hears no language model, so `caption` may take another than it had.
 - `cover`: the encoder, tiny and of SAM's shape, learns the land cover of single dates, as SAM has learnt to segment.
 - `detection`, `caption`, `dual`: those of the paper. Encoder and language model stand still but for their corrections.
 
@@ -31,9 +31,8 @@ from einops import rearrange
 from torch import nn
 from tqdm import tqdm
 
-from datasets.change_captions import NOTHING, words
-from datasets.changes import CLASSES, batch_of, generator
 from perception import semantic_cc
+from perception.checkpoint import fill, read_network
 from perception.metrics import binary_confusion, binary_scores
 from perception.semantic_cc import LANGUAGE, QUESTION, SemanticCC, SemanticCCInterpreter, Speaker
 from training.caption_deck import Deck, Described
@@ -41,6 +40,8 @@ from training.change import pair_of
 from training.change_caption import held_out_pairs, order_of, scores_of, seen_levels
 from training.ema import update_ema
 from training.run import Run
+from trainingsets.change_captions import NOTHING, words
+from trainingsets.changes import CLASSES, batch_of, generator
 
 Stage = Literal["language", "cover", "detection", "caption", "dual"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -173,13 +174,24 @@ def begin(stage: Stage, out: Path, language: Path, unguided: bool, seed: int) ->
     weights = out / STAGES[STAGES.index(stage) - 1] / "weights"
     if not weights.is_dir():
         raise FileNotFoundError(f"no {weights}; run the stage {STAGES[STAGES.index(stage) - 1]} first")
-    net, tokenizer = semantic_cc.load(weights, language)
+    net, tokenizer = semantic_cc.load(weights, language) if stage != "caption" else speaking(weights, language)
     if not unguided:
         return net, tokenizer
     model, tokenizer = semantic_cc.open_language(language)
     free = SemanticCC(replace(net.config, guided=False), model)
     free.load_state_dict({name: value for name, value in net.state_dict().items() if ".guidance." not in name})
     return free, tokenizer
+
+
+def speaking(weights: Path, language: Path) -> tuple[SemanticCC, Any]:
+    """What detection has learnt, before a language model of any size: it heard none."""
+    config, state = read_network(weights, semantic_cc.NAME, semantic_cc.SemanticCCConfig)
+    model, tokenizer = semantic_cc.open_language(language)
+    net = SemanticCC(replace(config, language_width=model.get_input_embeddings().embedding_dim), model)
+    fresh = {name: value for name, value in net.state_dict().items() if name.startswith(("language.", "prefix."))}
+    seen = {name: value for name, value in state.items() if not name.startswith(("language.", "prefix."))}
+    fill(net, seen | fresh, weights)
+    return net, tokenizer
 
 
 def moved(net: SemanticCC, stage: Stage) -> None:

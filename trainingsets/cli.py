@@ -23,9 +23,9 @@ from earthgen.cli_options import (
 from earthgen.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from datasets.dump.making import EngineOpener, Maker
-    from datasets.dump.planning import Estimate
-    from datasets.dump.spec import DumpSpec
+    from trainingsets.making import EngineOpener, Maker
+    from trainingsets.planning import Estimate
+    from trainingsets.spec import DumpSpec
 
 dump_app = typer.Typer(add_completion=False)
 inspect_app = typer.Typer(add_completion=False)
@@ -117,10 +117,10 @@ def dump(
 
     Example: earthgen dump --task change-detection --format levir-cd --count 200 --seed 1 -o pairs
     """
-    from datasets.dump.making import EngineOpener
-    from datasets.dump.running import BACKENDS, check
-    from datasets.dump.spec import DumpSpec
-    from datasets.dump.tasks import task_of
+    from trainingsets.making import EngineOpener
+    from trainingsets.running import BACKENDS, check
+    from trainingsets.spec import DumpSpec
+    from trainingsets.tasks import task_of
 
     chosen = task_of(task)
     spec = DumpSpec(
@@ -165,8 +165,8 @@ class _Run:
 def _run(
     spec: DumpSpec, opener: EngineOpener, options: _Run, bytes_: int | None, seconds: float | None, retries: int
 ) -> None:
-    from datasets.dump.folder import DumpFolder
-    from datasets.dump.running import Limits, run, shard_range
+    from trainingsets.folder import DumpFolder
+    from trainingsets.running import Limits, run, shard_range
 
     shard_range(spec, *options.shard)
     with ExitStack() as stack:
@@ -200,9 +200,9 @@ def _run(
 
 
 def _plan(spec: DumpSpec, opener: EngineOpener, options: _Run, price: float | None) -> None:
-    from datasets.dump.folder import DumpFolder
-    from datasets.dump.planning import estimate
-    from datasets.dump.running import shard_range
+    from trainingsets.folder import DumpFolder
+    from trainingsets.planning import estimate
+    from trainingsets.running import shard_range
 
     first, end = shard_range(spec, *options.shard)
     todo = list(range(first, end))
@@ -251,7 +251,7 @@ def inspect(
 
     Example: earthgen inspect pairs --sheet pairs.png
     """
-    from datasets.dump.inspection import inspect_folder
+    from trainingsets.inspection import inspect_folder
 
     with progress_bar(folder.name, quiet) as show:
         report = inspect_folder(folder, sheet, show)
@@ -266,11 +266,11 @@ def inspect(
 
 def _made_by(maker: Maker, spec: DumpSpec) -> dict[str, str]:
     """What the bytes depend on: engine and bands, and what scores the items."""
-    from datasets.dump.tasks import task_of
+    from trainingsets.tasks import task_of
 
     made_by = maker.made_by(task_of(spec.task).bands)
     if spec.keep_if:
-        from datasets.dump.scoring import scored_by
+        from trainingsets.scoring import scored_by
 
         made_by |= scored_by(spec)
     return made_by

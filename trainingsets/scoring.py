@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from datasets.dump.errors import DumpSpecError
-from datasets.dump.keeping import parse
-from datasets.dump.sample import Sample
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import Item, task_of
 from perception.validation.anomaly import SIDE, shipped_scorer
+from trainingsets.errors import DumpSpecError
+from trainingsets.keeping import parse
+from trainingsets.sample import Sample
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import Item, task_of
 
 if TYPE_CHECKING:
     from perception.detector import ChangeDetector

@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import label
 
-from datasets.dump.areas import MAX_AREAS, Area, around, draw_areas, is_seen, share_of
-from datasets.dump.errors import DumpSpecError
-from datasets.dump.grounds import COVER, COVER_NAMES, SCENES, Ground, cover_code
-from datasets.dump.making import Maker
-from datasets.dump.places import Scene, check_places, class_of, scene_number, scene_of, tile_box
-from datasets.dump.sample import Bytes, Legend, Mask, Question, Sample, Thing, View
-from datasets.dump.spec import DumpSpec, generator
-from datasets.dump.words import SENTENCES, Event, captions, dialogue, phrase, place_name, questions
 from earthgen.bands import BUILDINGS, LAND_COVER, BandClass
 from earthgen.pyramid import Box, ground_sampling_distance, row_latitudes
 from earthgen.world import Action, Edit, Root, World
+from trainingsets.areas import MAX_AREAS, Area, around, draw_areas, is_seen, share_of
+from trainingsets.errors import DumpSpecError
+from trainingsets.grounds import COVER, COVER_NAMES, SCENES, Ground, cover_code
+from trainingsets.making import Maker
+from trainingsets.places import Scene, check_places, class_of, scene_number, scene_of, tile_box
+from trainingsets.sample import Bytes, Legend, Mask, Question, Sample, Thing, View
+from trainingsets.spec import DumpSpec, generator
+from trainingsets.words import SENTENCES, Event, captions, dialogue, phrase, place_name, questions
 
 _ATTEMPTS = 3
 """Draws of edits before those that cannot be seen are left out."""
@@ -267,7 +267,7 @@ def _dated(item: Item, views: dict[str, View]) -> dict[str, View]:
     """The views as taken on different days by different sensors, if the dump is to have that; nothing else changes."""
     if not item.spec.date_effects:
         return views
-    from datasets.changes import date_effects
+    from trainingsets.changes import date_effects
 
     return {
         role: replace(view, pixels=date_effects(view.pixels, item.random(6, number)))
@@ -304,13 +304,13 @@ def _pair(
 
 
 def _sentences(item: Item, change: _Change, masks: dict[str, Bytes]) -> tuple[str, ...]:
-    """Five sentences by the grammar of `datasets.change_captions`, or simpler ones where it has none.
+    """Five sentences by the grammar of `trainingsets.change_captions`, or simpler ones where it has none.
 
     That grammar knows what came and went, not how: of fires and floods, and of ground that nobody knows, only the edits
     tell.
     """
-    from datasets.change_captions import captions_of
-    from datasets.changes import ChangeSample
+    from trainingsets.change_captions import captions_of
+    from trainingsets.changes import ChangeSample
 
     simple = captions(change.events, item.random(4))
     ground = item.ground(COVER)

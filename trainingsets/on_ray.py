@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from datasets.dump.errors import DumpError, DumpSpecError
-from datasets.dump.folder import DumpFolder
-from datasets.dump.making import Maker, Opener
+from trainingsets.errors import DumpError, DumpSpecError
+from trainingsets.folder import DumpFolder
+from trainingsets.making import Maker, Opener
 
 
 class _Actor:
@@ -23,7 +23,7 @@ class _Actor:
 
     def make(self, index: int) -> int:
         """Make and write an item."""
-        from datasets.dump.running import make_one
+        from trainingsets.running import make_one
 
         if self._maker is None:
             # Held as long as the actor lives.

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.dump.folder import DumpFolder, Record
-from datasets.dump.formats.base import Format, Records, by_split, chunks, sample_json
-from datasets.dump.spec import SPLITS, DumpSpec
-from datasets.dump.tasks import Item
+from trainingsets.folder import DumpFolder, Record
+from trainingsets.formats.base import Format, Records, by_split, chunks, sample_json
+from trainingsets.spec import SPLITS, DumpSpec
+from trainingsets.tasks import Item
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datasets.dump.errors import DumpSpecError
-from datasets.dump.formats.base import Format
-from datasets.dump.formats.coco import Coco
-from datasets.dump.formats.geotiff import GeoTiff
-from datasets.dump.formats.hub import HubFolder, Parquet
-from datasets.dump.formats.pairs import LevirCd, LevirMci, Second
-from datasets.dump.formats.shards import WebDataset
+from trainingsets.errors import DumpSpecError
+from trainingsets.formats.base import Format
+from trainingsets.formats.coco import Coco
+from trainingsets.formats.geotiff import GeoTiff
+from trainingsets.formats.hub import HubFolder, Parquet
+from trainingsets.formats.pairs import LevirCd, LevirMci, Second
+from trainingsets.formats.shards import WebDataset
 
 FORMATS: dict[str, Format] = {
     form.name: form

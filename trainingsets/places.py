@@ -16,10 +16,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from datasets.dump.errors import DumpSpecError
-from datasets.dump.spec import SPLITS, DumpSpec, Split, generator, zoom_of
 from earthgen.pyramid import TILE_SIZE, Box, point_pixel
 from earthgen.world import Root
+from trainingsets.errors import DumpSpecError
+from trainingsets.spec import SPLITS, DumpSpec, Split, generator, zoom_of
 
 T = TypeVar("T")
 

@@ -19,16 +19,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from datasets.dump.cards import write_cards
-from datasets.dump.errors import DumpError, DumpSpecError
-from datasets.dump.folder import DROPPED_LIST, DumpFolder, line_of
-from datasets.dump.formats import format_of
-from datasets.dump.making import Maker, Opener
-from datasets.dump.places import scene_number
-from datasets.dump.records import make_item
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import item_of, task_of
 from earthgen.errors import EarthgenError
+from trainingsets.cards import write_cards
+from trainingsets.errors import DumpError, DumpSpecError
+from trainingsets.folder import DROPPED_LIST, DumpFolder, line_of
+from trainingsets.formats import format_of
+from trainingsets.making import Maker, Opener
+from trainingsets.places import scene_number
+from trainingsets.records import make_item
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import item_of, task_of
 
 Backend = Literal["serial", "process", "ray"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -75,7 +75,7 @@ def check(spec: DumpSpec) -> None:
     task_of(spec.task).check(spec)
     format_of(spec.format).check(spec)
     if spec.keep_if:
-        from datasets.dump.scoring import check_scores
+        from trainingsets.scoring import check_scores
 
         check_scores(spec)
 
@@ -208,7 +208,7 @@ def _backend(
     if name == "process":
         return lambda todo: _processes(todo, folder, opener, workers, retries)
     if name == "ray":
-        from datasets.dump.on_ray import on_ray
+        from trainingsets.on_ray import on_ray
 
         return lambda todo: on_ray(todo, folder, opener, workers, retries)
     raise DumpSpecError(f"backend is {name!r}; allowed: {', '.join(BACKENDS)}")

@@ -19,4 +19,10 @@ so any number of processes may make them in any order, and the folder's bytes do
     cards.py       README, picture, Croissant
     inspection.py  reading back: counts, duplicates, leakage, damage
     cli.py         the two commands
+    demo.py        a small dump of each task
+
+Two modules serve whoever learns from pairs, wherever these come from:
+
+    changes.py          pairs with masks and classes, what days and sensors do to pictures
+    change_captions.py  a grammar that describes pairs by what their masks justify
 """

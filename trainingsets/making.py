@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from datasets.dump.sample import Bytes
 from earthgen.bands import BandView, PixelSource, available_band
 from earthgen.pyramid import Box
 from earthgen.world import World
+from trainingsets.sample import Bytes
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 
 class Maker(Protocol):
-    """Makes pictures and bands of worlds; see `datasets.dump.tasks`."""
+    """Makes pictures and bands of worlds; see `trainingsets.tasks`."""
 
     @property
     def engine(self) -> PixelSource:

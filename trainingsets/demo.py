@@ -1,6 +1,6 @@
 """A small dump of each task, read back.
 
-python -m datasets.dump.demo --out runs/dump-demo --count 8
+python -m trainingsets.demo --out runs/dump-demo --count 8
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from datasets.dump.folder import DumpFolder
-from datasets.dump.inspection import inspect_folder
-from datasets.dump.making import EngineOpener
-from datasets.dump.running import run
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import TASKS
+from trainingsets.folder import DumpFolder
+from trainingsets.inspection import inspect_folder
+from trainingsets.making import EngineOpener
+from trainingsets.running import run
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import TASKS
 
 DEMOS: tuple[tuple[str, str], ...] = (
     ("classification", "webdataset"),

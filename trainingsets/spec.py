@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from datasets.dump.errors import DumpSpecError
-from datasets.dump.keeping import parse, spelled
 from earthgen.pyramid import EQUATOR_GSD, LEVEL_ZOOMS, MAX_ZOOM
 from earthgen.world import Root
+from trainingsets.errors import DumpSpecError
+from trainingsets.keeping import parse, spelled
 
 VERSION = 1
 """Counts changes of what an index stands for."""
@@ -31,8 +31,8 @@ class DumpSpec:
     """A dump.
 
     Attributes:
-        task: see `datasets.dump.tasks.TASKS`.
-        format: see `datasets.dump.formats.FORMATS`.
+        task: see `trainingsets.tasks.TASKS`.
+        format: see `trainingsets.formats.FORMATS`.
         count: items.
         seed: chooses worlds, places and edits.
         size: pixels along a side of a picture.
@@ -43,7 +43,7 @@ class DumpSpec:
         steps: dates of a time series.
         scale: how many times coarser the low picture of a super-resolution pair is.
         date_effects: whether pictures of several dates differ in light, season, haze, optics and noise, too.
-        keep_if: conditions on scores that items have to fulfil, see `datasets.dump.keeping`; "" keeps all. `count`
+        keep_if: conditions on scores that items have to fulfil, see `trainingsets.keeping`; "" keeps all. `count`
             items are made, so fewer are kept.
 
     Raises:

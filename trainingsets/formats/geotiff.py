@@ -10,13 +10,13 @@ import numpy as np
 from rasterio.io import MemoryFile
 from rasterio.transform import from_bounds
 
-from datasets.dump.folder import DumpFolder, Record
-from datasets.dump.formats.base import Format, Records, by_split, json_bytes
-from datasets.dump.sample import Bytes, Legend, Sample, View
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import Item, legends, task_of
 from earthgen.bands import Band
 from earthgen.pyramid import Box, box_mercator_bounds
+from trainingsets.folder import DumpFolder, Record
+from trainingsets.formats.base import Format, Records, by_split, json_bytes
+from trainingsets.sample import Bytes, Legend, Sample, View
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import Item, legends, task_of
 
 _PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
 _LABEL = "https://stac-extensions.github.io/label/v1.0.1/schema.json"

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from datasets.dump.sample import Bytes, Legend, Sample
 from earthgen.bands import Band
+from trainingsets.sample import Bytes, Legend, Sample
 
 PREVIEWS = 16
 """Items of a dump's picture: its first ones."""

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from datasets.changes import CLASSES, Bytes, ChangeSample, Mask
+from trainingsets.changes import CLASSES, Bytes, ChangeSample, Mask
 
 SENTENCES = 5
 """Sentences a pair, as LEVIR-CC has."""

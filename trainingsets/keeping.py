@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from datasets.dump.errors import DumpSpecError
+from trainingsets.errors import DumpSpecError
 
 SCORES: dict[str, str] = {
     "anomaly": "distance to real imagery of the picture's GSD; 1 is what 95 % of held-out real crops stay below",

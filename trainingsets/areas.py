@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from datasets.dump.grounds import COVER, COVER_NAMES
-from datasets.dump.sample import Bytes, Mask
 from earthgen.editing import FEATHER, Layer, layers_of
 from earthgen.pyramid import Box, world_size
 from earthgen.world import Action, Edit, World
+from trainingsets.grounds import COVER, COVER_NAMES
+from trainingsets.sample import Bytes, Mask
 
 MAX_AREAS = 3
 LEAST_DIFFERENCE = 10.0

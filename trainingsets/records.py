@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from datasets.dump.folder import DROPPED, HIDDEN, DumpFolder, Record, digest
-from datasets.dump.sample import Sample, bbox_of, polygons_of, run_lengths
-from datasets.dump.sheet import PREVIEWS, preview
-from datasets.dump.tasks import Item, legends, task_of
 from earthgen.pyramid import box_bounds
+from trainingsets.folder import DROPPED, HIDDEN, DumpFolder, Record, digest
+from trainingsets.sample import Sample, bbox_of, polygons_of, run_lengths
+from trainingsets.sheet import PREVIEWS, preview
+from trainingsets.tasks import Item, legends, task_of
 
 if TYPE_CHECKING:
-    from datasets.dump.formats.base import Format
-    from datasets.dump.making import Maker
+    from trainingsets.formats.base import Format
+    from trainingsets.making import Maker
 
 
 def make_item(maker: Maker, folder: DumpFolder, form: Format, item: Item) -> int:
@@ -33,7 +33,7 @@ def made_item(maker: Maker, folder: DumpFolder, form: Format, item: Item) -> tup
     sample = task_of(item.spec.task).make(maker, item)
     if not item.spec.keep_if:
         return item_files(folder, form, item, sample)
-    from datasets.dump.scoring import is_kept, scores_of
+    from trainingsets.scoring import is_kept, scores_of
 
     scores = scores_of(item, sample)
     if is_kept(item.spec, scores):

@@ -8,13 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from datasets.dump.folder import DROPPED_LIST, HIDDEN, MANIFEST, DumpFolder, Record, line_of
-from datasets.dump.formats import format_of
-from datasets.dump.formats.base import json_bytes
-from datasets.dump.keeping import SCORES, parse
-from datasets.dump.sheet import sheet
-from datasets.dump.spec import SPLITS
-from datasets.dump.tasks import task_of
+from trainingsets.folder import DROPPED_LIST, HIDDEN, MANIFEST, DumpFolder, Record, line_of
+from trainingsets.formats import format_of
+from trainingsets.formats.base import json_bytes
+from trainingsets.keeping import SCORES, parse
+from trainingsets.sheet import sheet
+from trainingsets.spec import SPLITS
+from trainingsets.tasks import task_of
 
 LICENCE = "apache-2.0"
 CROISSANT = "croissant.json"

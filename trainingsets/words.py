@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.dump.grounds import COVER
-from datasets.dump.sample import Mask, Question
+from trainingsets.grounds import COVER
+from trainingsets.sample import Mask, Question
 
 SENTENCES = 5
 """Sentences a pair, as LEVIR-CC has."""

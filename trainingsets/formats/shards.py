@@ -8,10 +8,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets.dump.folder import HIDDEN, DumpFolder, Record
-from datasets.dump.formats.base import Format, Records, by_split, chunks, json_bytes, sample_json
-from datasets.dump.spec import SPLITS, DumpSpec
-from datasets.dump.tasks import Item, task_of
+from trainingsets.folder import HIDDEN, DumpFolder, Record
+from trainingsets.formats.base import Format, Records, by_split, chunks, json_bytes, sample_json
+from trainingsets.spec import SPLITS, DumpSpec
+from trainingsets.tasks import Item, task_of
 
 SAMPLES = 1000
 """Items in a tar file."""

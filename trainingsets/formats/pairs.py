@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from datasets.dump.folder import DumpFolder
-from datasets.dump.formats.base import Format, Records, by_split, json_bytes
-from datasets.dump.sample import Bytes, Legend, Sample
-from datasets.dump.sheet import drawn, png
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import Item
+from trainingsets.folder import DumpFolder
+from trainingsets.formats.base import Format, Records, by_split, json_bytes
+from trainingsets.sample import Bytes, Legend, Sample
+from trainingsets.sheet import drawn, png
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import Item
 
 _SIDES = {"before": "A", "after": "B"}
 _FOLDERS = {"before": "im1", "after": "im2", "cover_before": "label1", "cover_after": "label2"}

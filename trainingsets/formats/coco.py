@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from datasets.dump.folder import DumpFolder, Record
-from datasets.dump.formats.base import Format, Records, by_split, json_bytes
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import Item, task_of, view_roles
+from trainingsets.folder import DumpFolder, Record
+from trainingsets.formats.base import Format, Records, by_split, json_bytes
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import Item, task_of, view_roles
 
 LICENCE = {"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 

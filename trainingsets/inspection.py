@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.dump.cards import CROISSANT, READER, Counts, caption_of
-from datasets.dump.errors import DumpError
-from datasets.dump.folder import DROPPED_LIST, HIDDEN, MANIFEST, DumpFolder, Record, digest
-from datasets.dump.formats import format_of
-from datasets.dump.places import BUFFER
-from datasets.dump.sample import Bytes
-from datasets.dump.sheet import PREVIEWS, drawn, png, sheet
-from datasets.dump.sheet import row as sheet_row
-from datasets.dump.spec import SPLITS
-from datasets.dump.tasks import legends
 from earthgen.errors import InvalidRequestError
+from trainingsets.cards import CROISSANT, READER, Counts, caption_of
+from trainingsets.errors import DumpError
+from trainingsets.folder import DROPPED_LIST, HIDDEN, MANIFEST, DumpFolder, Record, digest
+from trainingsets.formats import format_of
+from trainingsets.places import BUFFER
+from trainingsets.sample import Bytes
+from trainingsets.sheet import PREVIEWS, drawn, png, sheet
+from trainingsets.sheet import row as sheet_row
+from trainingsets.spec import SPLITS
+from trainingsets.tasks import legends
 
 Progress = Callable[[int, int], None]
 

@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.dump.folder import DROPPED, DumpFolder
-from datasets.dump.formats import format_of
-from datasets.dump.making import Maker
-from datasets.dump.places import scene_number
-from datasets.dump.records import made_item
-from datasets.dump.spec import DumpSpec
-from datasets.dump.tasks import item_of
+from trainingsets.folder import DROPPED, DumpFolder
+from trainingsets.formats import format_of
+from trainingsets.making import Maker
+from trainingsets.places import scene_number
+from trainingsets.records import made_item
+from trainingsets.spec import DumpSpec
+from trainingsets.tasks import item_of
 
 SAMPLES = 3
 """Scenes of which an item or two is made."""

@@ -25,11 +25,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from datasets.dump.errors import DumpError, DumpSpecError
-from datasets.dump.spec import DumpSpec
+from trainingsets.errors import DumpError, DumpSpecError
+from trainingsets.spec import DumpSpec
 
 Record = dict[str, Any]
-"""What is known of an item, as JSON types; see `datasets.dump.records`."""
+"""What is known of an item, as JSON types; see `trainingsets.records`."""
 
 HIDDEN = ".earthgen"
 MANIFEST = "manifest.jsonl"

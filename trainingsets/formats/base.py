@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from datasets.dump.errors import DumpSpecError
-from datasets.dump.folder import DumpFolder, Record
-from datasets.dump.sample import Bytes, Legend, Sample, View
-from datasets.dump.sheet import png
-from datasets.dump.spec import SPLITS, DumpSpec
-from datasets.dump.tasks import Item, legends, view_roles
+from trainingsets.errors import DumpSpecError
+from trainingsets.folder import DumpFolder, Record
+from trainingsets.sample import Bytes, Legend, Sample, View
+from trainingsets.sheet import png
+from trainingsets.spec import SPLITS, DumpSpec
+from trainingsets.tasks import Item, legends, view_roles
 
 Records = Callable[[], Iterable[Record]]
 """All records of a dump by index, as often as they are asked for."""
