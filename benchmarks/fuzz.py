@@ -294,9 +294,10 @@ async def _one(client: httpx.AsyncClient, asked: Asked, seen: Seen) -> None:
         return
     try:
         call = client.request(asked.method, url, content=asked.body, headers=headers)
-        status = (await asyncio.wait_for(call, LIMIT_S)).status_code
+        answer = await asyncio.wait_for(call, LIMIT_S)
+        status, said = answer.status_code, answer.text[:300]
     except TimeoutError:
-        status = 599
+        status, said = 599, f"no answer within {LIMIT_S} s"
     seconds = time.perf_counter() - start
     seen.statuses.setdefault(asked.kind, Counter())[status] += 1
     shown = f"{asked.method} {asked.path[:300]} {(asked.body or b'')[:300]!r}"
@@ -305,7 +306,9 @@ async def _one(client: httpx.AsyncClient, asked: Asked, seen: Seen) -> None:
     if status >= 500:
         seen.failed += 1
         if len(seen.failures) < SHOWN:
-            seen.failures.append(f"{status} {asked.method} {asked.path[:300]} {(asked.body or b'')[:600]!r}")
+            seen.failures.append(f"{status} {said} {asked.method} {asked.path[:300]} {(asked.body or b'')[:600]!r}")
+        # Whole and at once: a run that is stopped has still told what to try again.
+        typer.echo(f"{status} after {seconds:.1f} s: {said}: {asked}", err=True)
 
 
 def _most_mib() -> float:

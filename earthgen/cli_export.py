@@ -62,86 +62,30 @@ def export(
     Example: earthgen export --bbox 11.3,47.1,11.7,47.4 --zooms 0-14 --format webp -o innsbruck.pmtiles
     """
     from earthgen.bands import BandView, available_band
-    from earthgen.export.cog import MAX_PIXELS
-    from earthgen.export.cog_pyramid import check_pyramid, export_cog_pyramid
-    from earthgen.export.estimate import estimate_export
-    from earthgen.export.image import checked_image_format, encode_image
-    from earthgen.export.tiles import MAX_TILES, check_tiles, export_tiles
-    from earthgen.export.tileset import TileAddress, TileSet, parsed_zooms
+    from earthgen.export.area import AreaExport
+    from earthgen.export.image import checked_image_format
+    from earthgen.export.tileset import TileSet, parsed_zooms
     from earthgen.export.work import Limits
-    from earthgen.pyramid import TILE_SIZE
 
     bounds, range_of_zooms = parsed_bounds(bbox), parsed_zooms(zooms)
     limits = Limits(parsed_size(limit_bytes), parsed_time(limit_time))
     kind = checked_image_format(image, image_quality)
     shown = None if band is None else available_band(band, band_weights)
-    is_picture = output.suffix.lower() in (".tif", ".tiff")
-    max_pixels = MAX_PIXELS if max_tiles is None else max_tiles * TILE_SIZE**2
-    if is_picture:
-        boxes = check_pyramid(
-            bounds, range_of_zooms, output, image=kind, quality=image_quality, max_pixels=max_pixels, band=shown
-        )
-        tiles = TileSet.covering(bounds, boxes[-1].zoom, range_of_zooms[1])
-    elif output.suffix.lower() in (".pmtiles", ".mbtiles"):
-        tiles = check_tiles(
-            bounds, range_of_zooms, output, image=kind, quality=image_quality, max_tiles=max_tiles or MAX_TILES
-        )
-    else:
-        raise InvalidRequestError(
-            f"{output} ends in {output.suffix or 'nothing'!r}; allowed: .pmtiles, .mbtiles, .tif, .tiff"
-        )
+    order = AreaExport(bounds, range_of_zooms, kind, image_quality, max_tiles, shown)
+    order.check(output)
     world = where.world(using.folder)
-    world.check_zoom(range_of_zooms[0])
-    if shown is not None:
-        shown.check_zoom(range_of_zooms[0])
+    order.check_world(world)
     with using.open() as engine, progress_bar(output.name, quiet) as show:
         view = engine if band is None else BandView(engine, band, band_weights)
         if plan:
-
-            def encode(tile: TileAddress) -> bytes:
-                pixels = view.tile(world, *tile)
-                return encode_image(
-                    pixels if shown is None or is_picture else shown.render(pixels), kind, image_quality
-                )
-
-            report = plan_report(estimate_export(view, world, tiles, encode, show), output)
-        elif is_picture:
-            export_cog_pyramid(
-                view,
-                world,
-                bounds,
-                range_of_zooms,
-                output,
-                show,
-                image=kind,
-                quality=image_quality,
-                max_pixels=max_pixels,
-                band=shown,
-                limits=limits,
-            )
-            finest = boxes[0]
-            report = (
-                f"{output}: {finest.width} x {finest.height} pixels, zooms {boxes[-1].zoom}-{finest.zoom},"
-                f" {said_size(output.stat().st_size)}"
-            )
+            report = plan_report(order.estimate(view, world, output, show), output)
         else:
-            export_tiles(
-                view,
-                world,
-                bounds,
-                range_of_zooms,
-                output,
-                show,
-                image=kind,
-                quality=image_quality,
-                max_tiles=max_tiles or MAX_TILES,
-                band=shown,
-                limits=limits,
-            )
-            report = (
-                f"{output}: {tiles.total} tiles, zooms {tiles.min_zoom}-{tiles.max_zoom},"
-                f" {said_size(output.stat().st_size)}"
-            )
+            made = order.write(view, world, output, show, limits=limits)
+            if isinstance(made, TileSet):
+                what = f"{made.total} tiles, zooms {made.min_zoom}-{made.max_zoom}"
+            else:
+                what = f"{made[0].width} x {made[0].height} pixels, zooms {made[-1].zoom}-{made[0].zoom}"
+            report = f"{output}: {what}, {said_size(output.stat().st_size)}"
     typer.echo(report)
 
 

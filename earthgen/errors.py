@@ -50,6 +50,10 @@ class ExportError(EarthgenError):
     """An export that cannot be written, or that another process is writing."""
 
 
+class ExportLimitError(ExportError):
+    """An export that stopped at its limit of bytes or seconds, to be gone on with."""
+
+
 class WeightsError(EarthgenError):
     """Weights that are missing, truncated, corrupt or of another layout."""
 

@@ -173,9 +173,11 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_is_done(engine: CoordinateEngine,
     )
     shelf = tmp_path / "out.pmtiles.part" / "tiles.sqlite"
     deadline = time.monotonic() + 60
-    while not shelf.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.6)
+    # The journal has a length while tiles lie on the shelf that are not committed yet.
+    journal = shelf.with_name("tiles.sqlite-journal")
+    while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from earthgen.errors import ExportError
+from earthgen.errors import ExportError, ExportLimitError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Allowance:
             done: how many parts are kept already.
 
         Raises:
-            ExportError: the limit is reached; it says how to go on.
+            ExportLimitError: the limit is reached; it says how to go on.
         """
         if self._limits.bytes is not None and used > self._limits.bytes:
             raise self._stop(f"{self._limits.bytes} bytes", done)
@@ -66,8 +66,8 @@ class Allowance:
         if self._limits.seconds is not None and time.monotonic() - self._begun >= self._limits.seconds:
             raise self._stop(f"{self._limits.seconds:g} seconds", done)
 
-    def _stop(self, limit: str, done: int) -> ExportError:
-        return ExportError(
+    def _stop(self, limit: str, done: int) -> ExportLimitError:
+        return ExportLimitError(
             f"{self._target} is not finished: the limit of {limit} is reached; {done} of {self._total} {self._what}"
             f" wait in {self._target.name}.part, and the same command goes on from there"
         )
