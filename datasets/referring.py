@@ -46,6 +46,8 @@ APART = 0.07
 """Share of the side by which the leftmost lies left of the next, between centres."""
 NEAR, FAR = 0.03, 0.10
 """Shares of the side up to which things are next to each other, and from which on they are not."""
+LEAST_MASK = 0.003
+"""Share of the picture of the smallest mask, but for what is absent."""
 KNOWN = 0.96
 """Share of the picture that must be known where anything but the class is said."""
 
@@ -109,9 +111,10 @@ PLACES: Mapping[str, tuple[slice, slice]] = {
     "right half": (slice(0, 12), slice(6, 12)),
 }
 """Rows and columns of each place, in twelfths of the picture."""
+_SIDES = ("top", "bottom", "left", "right")
 WHERE: Mapping[str, tuple[str, ...]] = {
-    name: (f"in the {name}",) if "half" in name else (f"in the {name}", f"at the {name}") for name in PLACES
-} | {"center": ("in the center", "in the middle")}
+    name: (f"in the {name}",) if "half" in name else (f"in the {name} corner", f"at the {name}") for name in PLACES
+} | {name: (f"at the {name}", f"on the {name}") for name in _SIDES} | {"center": ("in the center", "in the middle")}
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
     "white": (232, 230, 226),
@@ -398,7 +401,11 @@ def _beyond(one: Mask, other: Mask, side: str) -> int:
 
 def phrases_of(scene: Scene, random: np.random.Generator, most: int, sorts: Sequence[Sort] = SORTS) -> list[Phrase]:
     """Some of the phrases that hold, as many sorts of them as there are, no mask and sort twice."""
-    made = [phrase for phrase in all_phrases(scene, random) if phrase.sort in sorts]
+    made = [
+        phrase
+        for phrase in all_phrases(scene, random)
+        if phrase.sort in sorts and (phrase.sort == "absent" or phrase.mask.mean() >= LEAST_MASK)
+    ]
     by_sort: dict[Sort, list[Phrase]] = {}
     for index in random.permutation(len(made)):
         by_sort.setdefault(made[index].sort, []).append(made[index])
@@ -433,7 +440,8 @@ def _named(scene: Scene, things: Things, random: np.random.Generator) -> Iterato
     known = scene.known & ~things.crumbs
 
     def phrase(sort: Sort, before: str, after: str, chosen: Mask, plural: bool) -> Phrase:
-        word = str(random.choice(noun.some if plural else noun.one))
+        words = [word for word in (noun.some if plural else noun.one) if word.split()[0] not in before.split()]
+        word = str(random.choice(words))
         return Phrase(f"the {before}{word}{after}", sort, things.kind, things.mask(chosen), known)
 
     everything = np.ones(len(things), dtype=bool)

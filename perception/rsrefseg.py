@@ -67,10 +67,10 @@ def published(size: Literal["b", "l", "h"] = "b") -> RSRefSegConfig:
 
 
 def small() -> RSRefSegConfig:
-    """What ships: pictures of 256 pixels, tokens of 8, everything some 128 channels wide. Not from the paper."""
+    """What ships: pictures of 256 pixels, tokens of 16, everything 128 channels wide. Not from the paper."""
     return RSRefSegConfig(
         image=256,
-        patch=8,
+        patch=16,
         width=128,
         depth=4,
         heads=4,
@@ -86,6 +86,7 @@ def small() -> RSRefSegConfig:
         joint_width=128,
         text_layers=2,
         encoder_rank=0,
+        down=1,
         words=True,
     )
 
