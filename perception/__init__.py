@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PlannerError,
         PromptError,
         QuestionError,
+        SceneError,
         UnknownModelError,
     )
     from perception.pair import Labels, Pair, read_image, read_pair
@@ -51,6 +52,7 @@ __all__ = [
     "PlannerError",
     "PromptError",
     "QuestionError",
+    "SceneError",
     "UnknownModelError",
     "load",
     "read_image",

@@ -7,6 +7,7 @@
     │   ├── ClassListError                  class names that a model cannot look for
     │   ├── PhraseError                     what to look for, when it is empty, too long or in another script
     │   ├── PromptError                     a click or a box that is not in the picture
+    │   ├── SceneError                      ground, cameras or labelled views that no views can be made or learned of
     │   └── QuestionError                   an instruction to the agent that is empty or too long
     ├── AgentError                          what a tool of the agent cannot do or know, in a sentence for people
     ├── PlannerError                        a language model that cannot be reached or asks for what there is not
@@ -41,6 +42,10 @@ class PromptError(InvalidRequestError):
 
 class QuestionError(InvalidRequestError):
     """An instruction to the agent that is empty, too long or no text."""
+
+
+class SceneError(InvalidRequestError):
+    """Ground, a camera or a set of views of which no views can be rendered or learned."""
 
 
 class AgentError(EarthgenError):
