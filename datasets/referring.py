@@ -112,9 +112,11 @@ PLACES: Mapping[str, tuple[slice, slice]] = {
 }
 """Rows and columns of each place, in twelfths of the picture."""
 _SIDES = ("top", "bottom", "left", "right")
-WHERE: Mapping[str, tuple[str, ...]] = {
-    name: (f"in the {name}",) if "half" in name else (f"in the {name} corner", f"at the {name}") for name in PLACES
-} | {name: (f"at the {name}", f"on the {name}") for name in _SIDES} | {"center": ("in the center", "in the middle")}
+WHERE: Mapping[str, tuple[str, ...]] = (
+    {name: (f"in the {name}",) if "half" in name else (f"in the {name} corner", f"at the {name}") for name in PLACES}
+    | {name: (f"at the {name}", f"on the {name}") for name in _SIDES}
+    | {"center": ("in the center", "in the middle")}
+)
 
 COLOURS: Mapping[str, tuple[int, int, int]] = {
     "white": (232, 230, 226),
@@ -129,7 +131,6 @@ COLOURS: Mapping[str, tuple[int, int, int]] = {
 """What a colour's name means most of all."""
 SURE, UNLIKE = 26.0, 14.0
 """Distances in CIELAB: to its name at most, and how much nearer its own name must be than one that it does not bear."""
-
 
 
 def lab_of(rgb: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -332,7 +333,8 @@ def _places(things: Things, random: np.random.Generator) -> Iterator[Condition]:
     for name, (rows, columns) in PLACES.items():
         part = np.zeros(things.ground.shape, dtype=bool)
         part[
-            rows.start * height // 12 : rows.stop * height // 12, columns.start * width // 12 : columns.stop * width // 12
+            rows.start * height // 12 : rows.stop * height // 12,
+            columns.start * width // 12 : columns.stop * width // 12,
         ] = True
         inside = np.bincount(things.numbers[part], minlength=len(things) + 1)[1:] / things.sizes
         holds = np.full(len(things), -1, dtype=np.int8)

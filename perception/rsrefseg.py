@@ -7,7 +7,7 @@ prompts, and the global likeness itself is a mask prompt. SAM's mask decoder mak
 stand still but for low-rank corrections; prompter and mask decoder learn.
 
 `published` has the sizes of the paper, on a SigLIP (or CLIP) and a SAM that are given by path; checkpoints of the
-authors' code go in key for key (`load_published`). `small` is what ships: see `perception.phrase_encoders` and its card.
+authors' code go in key for key (`load_published`). `small` is what ships: see `phrase_encoders` and the card of its weights.
 Differences of the small one: SAM's encoder is tiny, sees EfficientNet-Lite0's view beside the pixels and learns whole;
 the phrase's own words are sparse prompts too (`words`), since "left of" is no likeness between a word and a place.
 Clicks and boxes go to SAM directly.
@@ -67,23 +67,23 @@ def published(size: Literal["b", "l", "h"] = "b") -> RSRefSegConfig:
 
 
 def small() -> RSRefSegConfig:
-    """What ships: pictures of 256 pixels, tokens of 16, everything 128 channels wide. Not from the paper."""
+    """What ships: pictures of 256 pixels, tokens of 16, everything 96 channels wide. Not from the paper."""
     return RSRefSegConfig(
         image=256,
         patch=16,
-        width=128,
-        depth=4,
-        heads=4,
+        width=96,
+        depth=2,
+        heads=3,
         window=8,
-        global_blocks=(1, 3),
-        map_width=128,
+        global_blocks=(1,),
+        map_width=96,
         decoder_heads=4,
-        decoder_hidden=256,
+        decoder_hidden=192,
         quality_hidden=64,
         rank=0,
         lite=True,
         encoders="minilm",
-        joint_width=128,
+        joint_width=96,
         text_layers=2,
         encoder_rank=0,
         down=1,

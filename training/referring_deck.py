@@ -97,9 +97,7 @@ def as_images(pixels: list[Bytes]) -> torch.Tensor:
 
 def clickable(scene: Scene) -> Bytes:
     """Things by number, the largest first where there are more than 255: uint8 (h, w)."""
-    masks = [
-        things.numbers == index + 1 for things in scene.things.values() for index in range(len(things))
-    ]
+    masks = [things.numbers == index + 1 for things in scene.things.values() for index in range(len(things))]
     masks = sorted(masks, key=np.count_nonzero, reverse=True)[:255]
     numbers = np.zeros(scene.codes.shape, dtype=np.uint8)
     for number, mask in enumerate(masks, start=1):

@@ -33,8 +33,8 @@ from perception.phrase_encoders import Heard
 from perception.rsrefseg import NAME, RSRefSeg, RSRefSegConfig, small
 from training.ema import update_ema
 from training.referring_deck import Card, Deck, Look, as_images, cards_of
-from trainingsets.changes import generator
 from training.run import Run
+from trainingsets.changes import generator
 
 CLICKS = 3
 """Places for clicks in a prompt."""
@@ -61,12 +61,12 @@ class Settings:
     """
 
     batch: int = 6
-    phrases: int = 4
-    things: int = 2
+    phrases: int = 5
+    things: int = 1
     rate: float = 1e-3
     warm_up: int = 150
     last: float = 0.03
-    half_life: int = 1500
+    half_life: int = 1000
     likeness: float = 0.5
     quality: float = 0.1
     clip: float = 1.0
