@@ -208,7 +208,8 @@ def heard(pixels: Bytes, cover: Bytes) -> Mask:
             colour = np.abs(one.mean(axis=0) - other.mean(axis=0)).max()
             contrast = abs(one.mean(axis=1).std() - other.mean(axis=1).std())
             if max(colour, contrast) < _HEARD:
-                clear[area.repeat(2, axis=0).repeat(2, axis=1)[: clear.shape[0], : clear.shape[1]]] = False
+                whole = area.repeat(2, axis=0).repeat(2, axis=1)
+                clear &= ~whole[: len(clear), : len(clear[0])]
     return clear
 
 
@@ -233,7 +234,7 @@ def _kampala(labels: Path, split: Split) -> Iterator[Ground]:
         if (row["split"] == "train") != (split == "train"):
             continue
         mask = _plane(folder / "masks" / f"{row['name']}.png") > 0
-        roofs = _roofs(outlines, *(int(row[key]) for key in "zxy"), mask)
+        roofs = _roofs(outlines, int(row["z"]), int(row["x"]), int(row["y"]), mask)
         codes = np.where(mask, 1 + KINDS.index("building"), 0).astype(np.uint8)
         pixels = _rgb(folder / "images" / f"{row['name']}.jpg")
         known = np.ones(mask.shape, dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""What looks at worlds: change detection and captioning now, segmentation later.
+"""What looks at worlds: change detection, captioning, referring segmentation.
 
     import perception
 
@@ -6,6 +6,7 @@
     model = perception.load("cdmamba", weights="weights/")
     model.detect(pair).write_geotiff("change.tif")
     perception.load("mci", weights="weights/").caption(pair).text
+    perception.load("rsrefseg").segment(perception.read_image("place.tif"), "the river").write("river.geojson")
 
 Names are loaded on first use, so that `import perception` costs no torch.
 """
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     )
     from perception.pair import Labels, Pair, read_image, read_pair
     from perception.registry import MODELS, Model, load
+    from perception.segmentation import Segmentation
+    from perception.segmenter import ReferringSegmenter
 
 __all__ = [
     "MODELS",
@@ -52,6 +55,8 @@ __all__ = [
     "PlannerError",
     "PromptError",
     "QuestionError",
+    "ReferringSegmenter",
+    "Segmentation",
     "SceneError",
     "UnknownModelError",
     "load",
@@ -69,6 +74,8 @@ _HOMES = {
     "MODELS": "perception.registry",
     "Model": "perception.registry",
     "Pair": "perception.pair",
+    "ReferringSegmenter": "perception.segmenter",
+    "Segmentation": "perception.segmentation",
     "load": "perception.registry",
     "read_image": "perception.pair",
     "read_pair": "perception.pair",

@@ -1,4 +1,4 @@
-"""The command line of perception: `earthgen watch detect | caption | models`.
+"""The command line of perception: `earthgen watch detect | caption | segment | models`.
 
 The command line of the engine finds it as an entry point. Commands import what they need when they run.
 """
@@ -14,9 +14,10 @@ import typer
 from earthgen.cli_options import checked_ending, progress_bar
 from earthgen.errors import InvalidRequestError
 from perception.cli_caption import caption
+from perception.cli_segment import segment
 
 app = typer.Typer(
-    help="Find and describe what changed between two pictures of one place.",
+    help="Find and describe what changed between two pictures of one place, and what a phrase names in one.",
     invoke_without_command=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -83,6 +84,7 @@ def detect(
 
 
 app.command()(caption)
+app.command()(segment)
 
 
 @app.command()

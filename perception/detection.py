@@ -25,9 +25,9 @@ import earthgen
 from earthgen.errors import ExportError
 from perception.errors import PairError
 
-_COORDINATE_DIGITS = 7
+COORDINATE_DIGITS = 7
 """Decimals of a degree in GeoJSON: about a centimetre."""
-_EARTH = Geod(ellps="WGS84")
+WGS84_EARTH = Geod(ellps="WGS84")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +81,7 @@ class Detection:
         labels = self.labels
         if labels is not None:
             bands |= {"class before": labels[0], "class after": labels[1]}
-        return _encoded(
+        return encoded_geotiff(
             bands,
             self.transform,
             self.crs,
@@ -98,7 +98,7 @@ class Detection:
         if path.suffix.lower() not in (".tif", ".tiff"):
             raise ExportError(f"{path} does not end in .tif or .tiff")
         try:
-            _write_whole(path, self.geotiff())
+            write_whole(path, self.geotiff())
         except RasterioError as error:
             raise ExportError(f"{path} cannot be written: {error}") from error
 
@@ -124,11 +124,11 @@ class Detection:
         pixels, probability = self._measured([shape for shape, _ in areas])
         largest = np.argsort(-pixels, kind="stable")[:most]
         shapes = [areas[index][0] for index in largest]
-        geometries = transform_geom(self.crs, CRS.from_epsg(4326), shapes, precision=_COORDINATE_DIGITS)
+        geometries = transform_geom(self.crs, CRS.from_epsg(4326), shapes, precision=COORDINATE_DIGITS)
         collected = []
         for index, geometry in zip(largest, geometries, strict=True):
             geometry["coordinates"] = by_the_right_hand(geometry["coordinates"])
-            square_metres, _ = _EARTH.geometry_area_perimeter(shapely_shape(geometry))
+            square_metres, _ = WGS84_EARTH.geometry_area_perimeter(shapely_shape(geometry))
             properties: dict[str, Any] = {
                 "pixels": int(pixels[index]),
                 "area_m2": round(abs(square_metres), 2),
@@ -162,7 +162,7 @@ class Detection:
             PairError: the pair had no reference system.
             ExportError: the file cannot be written.
         """
-        _write_whole(Path(path), json.dumps(self.geojson()).encode())
+        write_whole(Path(path), json.dumps(self.geojson()).encode())
 
 
 def mask_geotiff(
@@ -176,10 +176,10 @@ def mask_geotiff(
         crs: reference system, or None.
         tags: to write.
     """
-    return _encoded({"selected, 0 or 1": mask.astype(np.uint8)}, transform, crs, tags or {})
+    return encoded_geotiff({"selected, 0 or 1": mask.astype(np.uint8)}, transform, crs, tags or {})
 
 
-def _encoded(
+def encoded_geotiff(
     bands: Mapping[str, npt.NDArray[np.uint8]], transform: Affine, crs: CRS | None, tags: Mapping[str, str]
 ) -> bytes:
     """8-bit bands by description as a GeoTIFF."""
@@ -195,7 +195,12 @@ def _encoded(
         return bytes(memory.read())
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        ExportError: it cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         partial.write_bytes(content)

@@ -245,7 +245,8 @@ class PublicEncoders(PairedEncoders):
         if self.vision_project is not None:
             seen = self.vision_project(self.vision.post_layernorm(seen[:, 1:]))
         side = math.isqrt(seen.shape[1])
-        return seen.transpose(1, 2).reshape(len(seen), self.width, side, side)
+        out: torch.Tensor = seen.transpose(1, 2).reshape(len(seen), self.width, side, side)
+        return out
 
 
 def open_public(source: str | Path) -> tuple[Any, Any]:
@@ -264,7 +265,8 @@ def open_public(source: str | Path) -> tuple[Any, Any]:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"no SigLIP or CLIP at {source}; a folder with config.json is needed") from error
-    model = {"siglip": SiglipModel, "clip": CLIPModel}.get(kind)
+    models: dict[str, Any] = {"siglip": SiglipModel, "clip": CLIPModel}
+    model = models.get(kind)
     if model is None:
         raise WeightsError(f"{source} holds a {kind}; siglip or clip is needed")
     try:

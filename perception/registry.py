@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from earthgen.errors import InvalidRequestError, WeightsError
 from perception.captioner import ChangeCaptioner, ChangeInterpreter
@@ -13,8 +13,15 @@ from perception.detector import BinaryDetector, ChangeDetector
 from perception.errors import UnknownModelError
 from perception.sources import local_source, own_classes
 
+if TYPE_CHECKING:
+    from perception.segmenter import ReferringSegmenter
+
 Task = Literal[
-    "binary change detection", "semantic change detection", "change captioning", "change detection and captioning"
+    "binary change detection",
+    "semantic change detection",
+    "change captioning",
+    "change detection and captioning",
+    "referring segmentation",
 ]
 CHANGE_DETECTION: tuple[Task, ...] = (
     "binary change detection",
@@ -24,6 +31,8 @@ CHANGE_DETECTION: tuple[Task, ...] = (
 """Tasks whose models have `detect`."""
 CHANGE_CAPTIONING: tuple[Task, ...] = ("change captioning", "change detection and captioning")
 """Tasks whose models have `caption`."""
+SEGMENTATION: tuple[Task, ...] = ("referring segmentation",)
+"""Tasks whose models have `segment`."""
 _WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -102,6 +111,14 @@ MODELS = {
             fidelity="the wiring of the authors' code, sizes free; no weights are public",
             licence="Apache-2.0",
         ),
+        Model(
+            name="rsrefseg",
+            title="RSRefSeg",
+            task="referring segmentation",
+            paper="Chen et al., RSRefSeg, IGARSS 2025, arXiv 2501.06809",
+            fidelity="complete: published sizes on a SigLIP and a SAM by path; reads checkpoints of the authors' code",
+            licence="Apache-2.0",
+        ),
     )
 }
 
@@ -124,6 +141,16 @@ def check_describes_change(name: str) -> None:
         InvalidRequestError: it has another task.
     """
     _check_task(name, CHANGE_CAPTIONING, "describe changes")
+
+
+def check_segments(name: str) -> None:
+    """Refuse the name of a model that cannot be asked to `segment`.
+
+    Raises:
+        UnknownModelError: no model of that name.
+        InvalidRequestError: it has another task.
+    """
+    _check_task(name, SEGMENTATION, "segment what a phrase names")
 
 
 def _check_task(name: str, tasks: tuple[Task, ...], ability: str) -> None:
@@ -181,13 +208,13 @@ def load(
 ) -> ChangeInterpreter: ...
 @overload
 def load(
-    name: str,
+    name: Literal["rsrefseg"],
     weights: str | Path | None = None,
     *,
     device: str = "cpu",
-    tower: str | Path | None = None,
-    language: str | Path | None = None,
-) -> ChangeDetector | ChangeCaptioner: ...
+    encoders: str | Path | None = None,
+) -> ReferringSegmenter: ...
+@overload
 def load(
     name: str,
     weights: str | Path | None = None,
@@ -195,7 +222,17 @@ def load(
     device: str = "cpu",
     tower: str | Path | None = None,
     language: str | Path | None = None,
-) -> ChangeDetector | ChangeCaptioner:
+    encoders: str | Path | None = None,
+) -> ChangeDetector | ChangeCaptioner | ReferringSegmenter: ...
+def load(
+    name: str,
+    weights: str | Path | None = None,
+    *,
+    device: str = "cpu",
+    tower: str | Path | None = None,
+    language: str | Path | None = None,
+    encoders: str | Path | None = None,
+) -> ChangeDetector | ChangeCaptioner | ReferringSegmenter:
     """Open a model.
 
     Args:
@@ -207,6 +244,7 @@ def load(
             `open_clip:MODEL:FILE`.
         language: for `semantic-cc`, the language model that its weights were trained with: a folder of transformers
             or a GGUF file; without one it only finds changes.
+        encoders: for weights of `rsrefseg` that sit on a SigLIP or a CLIP, its folder in transformers' layout.
 
     Raises:
         UnknownModelError: no model of that name.
@@ -235,6 +273,11 @@ def load(
         from perception import semantic_cc
 
         return semantic_cc.SemanticCCInterpreter(*semantic_cc.load(source, language), device)
+    if name == "rsrefseg":
+        from perception import rsrefseg
+        from perception.segmenter import ReferringSegmenter
+
+        return ReferringSegmenter(rsrefseg.load(source, encoders), device)
     from perception import semantic_cd
 
     return semantic_cd.SemanticDetector(*semantic_cd.load(source, tower), device)
@@ -249,9 +292,7 @@ def load_detector(
         InvalidRequestError: it has another task.
     """
     check_finds_change(name)
-    found = load(name, weights, device=device, tower=tower)
-    assert not isinstance(found, ChangeCaptioner) or isinstance(found, ChangeInterpreter)
-    return found
+    return cast(ChangeDetector, load(name, weights, device=device, tower=tower))
 
 
 def load_captioner(
@@ -266,3 +307,15 @@ def load_captioner(
     found = load(name, weights, device=device, language=language)
     assert isinstance(found, ChangeCaptioner)
     return found
+
+
+def load_segmenter(
+    name: str, weights: str | Path | None = None, *, device: str = "cpu", encoders: str | Path | None = None
+) -> ReferringSegmenter:
+    """Open a model that finds what a phrase names; see `load`.
+
+    Raises:
+        InvalidRequestError: it has another task.
+    """
+    check_segments(name)
+    return cast("ReferringSegmenter", load(name, weights, device=device, encoders=encoders))

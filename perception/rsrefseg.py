@@ -7,7 +7,7 @@ prompts, and the global likeness itself is a mask prompt. SAM's mask decoder mak
 stand still but for low-rank corrections; prompter and mask decoder learn.
 
 `published` has the sizes of the paper, on a SigLIP (or CLIP) and a SAM that are given by path; checkpoints of the
-authors' code go in key for key (`load_published`). `small` is what ships: see `phrase_encoders` and the card of its weights.
+authors' code go in key for key (`load_published`). `small` is what ships: see `phrase_encoders` and its weights' card.
 Differences of the small one: SAM's encoder is tiny, sees EfficientNet-Lite0's view beside the pixels and learns whole;
 the phrase's own words are sparse prompts too (`words`), since "left of" is no likeness between a word and a place.
 Clicks and boxes go to SAM directly.

@@ -172,7 +172,8 @@ def box_around(mask: npt.NDArray[np.bool_], random: np.random.Generator) -> npt.
     rows, columns = np.nonzero(mask)
     box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], dtype=np.float64)
     extent = np.array([np.ptp(columns), np.ptp(rows)] * 2)
-    return np.clip(box + random.normal(0, 0.04, 4).clip(-0.1, 0.1) * extent, 0, SIDE - 1)
+    drawn: npt.NDArray[np.float64] = np.clip(box + random.normal(0, 0.04, 4).clip(-0.1, 0.1) * extent, 0, SIDE - 1)
+    return drawn
 
 
 # --- Losses ---
@@ -219,16 +220,16 @@ def losses_of(net: RSRefSeg, batch: Batch) -> dict[str, torch.Tensor]:
         "likeness": mask_loss(likeness[:, 0], *shares(batch.masks, likeness.shape[-1])),
     }
     guessed = []
-    prompts = (
-        ("click", batch.things, batch.clicked, lambda one: net.clicked(one, batch.points, batch.labels)),
-        ("box", batch.boxed, batch.inside, lambda one: net.boxed(one, batch.boxes)),
-    )
-    for name, counts, masks, ask in prompts:
-        if len(masks):
-            logits, quality = ask(seen.repeated(counts))
-            target = F.adaptive_avg_pool2d(masks[:, None], side)[:, 0]
-            found[name] = mask_loss(logits, target, torch.ones_like(target))
-            guessed.append(F.mse_loss(quality.float(), iou_of(logits, target)))
+
+    def learn(name: str, masks: torch.Tensor, logits: torch.Tensor, quality: torch.Tensor) -> None:
+        target = F.adaptive_avg_pool2d(masks[:, None], side)[:, 0]
+        found[name] = mask_loss(logits, target, torch.ones_like(target))
+        guessed.append(F.mse_loss(quality.float(), iou_of(logits, target)))
+
+    if len(batch.clicked):
+        learn("click", batch.clicked, *net.clicked(seen.repeated(batch.things), batch.points, batch.labels))
+    if len(batch.inside):
+        learn("box", batch.inside, *net.boxed(seen.repeated(batch.boxed), batch.boxes))
     return found | ({"quality": torch.stack(guessed).mean()} if guessed else {})
 
 
