@@ -1,6 +1,6 @@
 """A folder of posed views in NeRF's layout, and reading it again.
 
-DIR/transforms.json          poses (camera to world, OpenGL's axes), intrinsics, splits; instant-ngp's and nerfstudio's keys
+DIR/transforms.json          poses (camera to world, OpenGL's axes), intrinsics, splits; nerfstudio's keys
 DIR/images/000.png           colours and, as alpha, how much of a pixel shows the scene
 DIR/depth/000.png            16 bits, centimetres along the camera's axis; 0 for nothing
 DIR/labels/000.png           codes of land cover; 0 for nothing
@@ -90,8 +90,8 @@ def posed_set(scene: Scene, views: Sequence[View], labelled: int = 4, about: dic
     rest = [number for number in range(len(views)) if number not in held_out]
     if not MIN_LABELLED <= labelled <= MAX_LABELLED or labelled > len(rest):
         raise SceneError(
-            f"{labelled} labelled of {len(views)} views are asked for; {MIN_LABELLED} to {MAX_LABELLED} are allowed, and"
-            f" {len(rest)} of these views are not held out"
+            f"{labelled} labelled of {len(views)} views are asked for; {MIN_LABELLED} to {MAX_LABELLED} are allowed,"
+            f" and {len(rest)} of these views are not held out"
         )
     legend = [{"code": part.code, "name": part.name, "colour": list(part.colour)} for part in LAND_COVER]
     known = {
@@ -220,8 +220,8 @@ def _read_view(folder: Path, value: dict[str, Any], frame: dict[str, Any]) -> Vi
     )
     pictures = []
     for key in ("file_path", "depth_file_path", "label_file_path"):
-        with Image.open(folder / frame[key]) as image:
-            pixels = np.asarray(image)
+        with Image.open(folder / frame[key]) as file:
+            pixels = np.asarray(file)
         if pixels.shape[:2] != (camera.height, camera.width):
             raise SceneError(
                 f"{folder / frame[key]} has {pixels.shape[1]} x {pixels.shape[0]} pixels; {camera.width} x"
