@@ -152,8 +152,7 @@ class ReferringSegmenter:
         transform, crs = None, None
         if not isinstance(image, np.ndarray):
             transform, crs = image.transform, image.crs
-            if image.valid is not None:
-                mask &= image.valid
+            mask &= image.valid
         guess = None if quality is None else min(1.0, max(0.0, quality))
         return Segmentation(mask, torch.sigmoid(logits).numpy(), asked, guess, transform, crs, self.name)
 

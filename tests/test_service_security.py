@@ -28,6 +28,7 @@ QUESTIONS = {
     "/worlds/{world}/feature.{format}",
     "/worlds/{world}/feature/{width}x{height}.{format}",
     "/worlds/{world}/perception/detect",
+    "/worlds/{world}/perception/segment",
     "/worlds/{world}/agent",
 }
 

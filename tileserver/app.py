@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from earthgen import __version__
-from tileserver import agent, bands, detect, find, generate, status, tracing, worlds
+from tileserver import agent, bands, detect, find, generate, segment, status, tracing, worlds
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
 from tileserver.middleware import AnswerHeaders, BodyLimit, HeadAsGet, Observed
@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
     app.include_router(bands.router, prefix="/worlds/{world}")
     app.include_router(detect.router)
     app.include_router(detect.world_router, prefix="/worlds/{world}")
+    app.include_router(segment.world_router, prefix="/worlds/{world}")
     app.include_router(agent.router, prefix="/worlds/{world}")
     factory = WorldFactory(router_prefix="/worlds/{world}", name="world", attribution=settings.attribution)
     app.include_router(factory.router, prefix="/worlds/{world}", tags=["one world"])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perception.agent.scene import Scene
     from perception.captioner import ChangeCaptioner
     from perception.detector import ChangeDetector
+    from perception.segmenter import ReferringSegmenter
 
 _KEPT_BYTES = 16 << 20
 _ID_CHARACTERS = 12
@@ -35,11 +36,20 @@ class LoadedDetector:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedSegmenter:
+    """A model that finds what a phrase names, and the id of its weights."""
+
+    segmenter: ReferringSegmenter
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """One change map in both of its formats."""
+    """One change map or mask in each of its formats; a change map is no picture."""
 
     geojson: bytes
     geotiff: bytes
+    png: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,7 @@ class Watcher:
         self._weights = weights
         self._loading = threading.Lock()
         self._loaded: dict[str, LoadedDetector] = {}
+        self._segmenters: dict[str, LoadedSegmenter] = {}
         self._keeping = threading.Lock()
         self._kept: LRUCache[str, Answer] = LRUCache(_KEPT_BYTES, getsizeof=_size)
         self._scenes: LRUCache[str, KeptScene] = LRUCache(_KEPT_SCENES)
@@ -95,6 +106,18 @@ class Watcher:
             loaded = self._loaded.get(name)
             if loaded is None:
                 loaded = self._loaded[name] = self._load(name)
+            return loaded
+
+    def segmenter(self, name: str) -> LoadedSegmenter:
+        """A model that finds what a phrase names, loaded once; raises what `detector` raises."""
+        from perception.registry import check_segments, load_segmenter
+
+        with self._loading:
+            loaded = self._segmenters.get(name)
+            if loaded is None:
+                check_segments(name)
+                folder, id = self._weights_of(name)
+                loaded = self._segmenters[name] = LoadedSegmenter(load_segmenter(name, folder), id)
             return loaded
 
     def chosen(self, name: str | None) -> str:
@@ -160,19 +183,29 @@ class Watcher:
                 self._kept[key] = answer
 
     def _load(self, name: str) -> LoadedDetector:
-        from perception.checkpoint import FILE
-        from perception.registry import MODELS, check_finds_change, load_detector
+        from perception.registry import check_finds_change, load_detector
 
         check_finds_change(name)
+        folder, id = self._weights_of(name)
+        return LoadedDetector(load_detector(name, folder), id)
+
+    def _weights_of(self, name: str) -> tuple[Path, str]:
+        """Folder and id of a model's weights.
+
+        Raises:
+            InvalidRequestError: there are none.
+        """
+        from perception.checkpoint import FILE
+        from perception.registry import MODELS
+
         folder = self._folder(name)
         if folder is None:
             with_weights = ", ".join(one for one in MODELS if self._folder(one) is not None) or "none"
             raise InvalidRequestError(
                 f"model {name} has no weights on this server; models with weights: {with_weights}"
             )
-        detector = load_detector(name, folder)
         digest = hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
-        return LoadedDetector(detector, digest[:_ID_CHARACTERS])
+        return folder, digest[:_ID_CHARACTERS]
 
     def _folder(self, name: str) -> Path | None:
         from perception.checkpoint import FILE
@@ -183,4 +216,4 @@ class Watcher:
 
 
 def _size(answer: Answer) -> int:
-    return len(answer.geojson) + len(answer.geotiff)
+    return len(answer.geojson) + len(answer.geotiff) + len(answer.png)
