@@ -30,7 +30,7 @@ export function showAnswer(map, areas, bbox) {
 }
 
 /** @param {import("maplibre-gl").Map} map @param {{name: string, colour: string}} look @param {object | null} areas */
-function showAreas(map, { name, colour }, areas) {
+export function showAreas(map, { name, colour }, areas) {
   if (!setData(map, name, areas)) return;
   map.addLayer({ id: name, type: "fill", source: name, paint: { "fill-color": colour, "fill-opacity": 0.35 } });
   map.addLayer({

@@ -32,6 +32,7 @@ import {
   unfold,
 } from "./panel.js";
 import { watchReadout } from "./pointer_readout.js";
+import { Segment } from "./segment.js";
 import { ServiceError, listWorlds, previewPath, serviceUrl } from "./service.js";
 import { share } from "./share.js";
 import { TileLoader } from "./tile_loader.js";
@@ -103,6 +104,11 @@ function start(map) {
     visit: (ring, name) => travel.toArea(ring, name),
     say,
   });
+  const segment = new Segment(map, {
+    world: () => (world.isOpening ? null : world),
+    visit: (ring, name) => travel.toArea(ring, name),
+    say,
+  });
   const ask = new Ask(map, changes, {
     visit: (ring, name) => travel.toArea(ring, name),
     choose: () => openSection("changes", "changes-model"),
@@ -160,6 +166,7 @@ function start(map) {
     troubles.forgetTiles();
     wordSearch.forget();
     changes.forget();
+    segment.forget();
     ask.forget();
     comparison.close();
     const opening = world.open(views.view);
@@ -203,6 +210,7 @@ function start(map) {
     undo.show(world);
     comparison.show(view, world, days);
     changes.show();
+    segment.show();
   }
 
   /** Offer the registered worlds. */
@@ -249,6 +257,7 @@ function start(map) {
       c: () => comparison.toggle(views.view),
       x: () => openSection("changes", "changes-model"),
       a: () => openSection("ask", "ask-question"),
+      t: () => openSection("segment", "segment-phrase"),
       g: () => change({ projection: views.view.projection === "globe" ? "flat" : "globe" }),
       e: () => change({ world: "earth" }),
       n: newPlanet,
