@@ -138,6 +138,8 @@ def readme(folder: DumpFolder, counts: Counts) -> str:
         + ", ".join(f"{metres} ({count} items)" for metres, count in sorted(counts.metres.items(), key=_first_number))
         + f". All files of items have {counts.bytes:,} bytes.",
         "",
+        f"Detail is of quality `{spec.quality}`.",
+        "",
     ]
     if task.paired:
         lines += [f"{counts.unchanged} pairs have no change.", ""]

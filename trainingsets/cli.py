@@ -16,11 +16,14 @@ import typer
 from earthgen.cli_options import (
     BandWeights,
     CacheFolder,
+    HowWell,
     PromptWeights,
+    StoreUrl,
     WeightsSource,
     progress_bar,
 )
 from earthgen.errors import InvalidRequestError
+from earthgen.world import STANDARD
 
 if TYPE_CHECKING:
     from trainingsets.making import EngineOpener, Maker
@@ -84,6 +87,7 @@ def dump(
             " change_f1.",
         ),
     ] = "",
+    quality: HowWell = None,
     backend: Annotated[str, typer.Option(metavar="NAME", help="serial, process or ray.")] = "serial",
     workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes or actors, each with an engine.")] = 2,
     shard: Annotated[
@@ -109,6 +113,7 @@ def dump(
     ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
     cache: CacheFolder = None,
+    store: StoreUrl = None,
     weights: WeightsSource = None,
     prompt_weights: PromptWeights = None,
     band_weights: BandWeights = None,
@@ -137,13 +142,13 @@ def dump(
         scale=scale,
         date_effects=not same_day,
         keep_if=keep_if,
+        quality=quality or STANDARD,  # type: ignore[arg-type]  # checked by the specification
     )
     check(spec)
     if backend not in BACKENDS:
         raise InvalidRequestError(f"backend is {backend!r}; allowed: {', '.join(BACKENDS)}")
-    opener = EngineOpener(
-        weights, prompt_weights, band_weights, cache, threads, os.environ.get("EARTHGEN_BACKEND") or "torch"
-    )
+    runner = os.environ.get("EARTHGEN_BACKEND") or "torch"
+    opener = EngineOpener(weights, prompt_weights, band_weights, cache, threads, runner, store)
     opener.check(chosen.bands)
     options = _Run(output, backend, workers, _shard(shard), resume or shard is not None, quiet)
     if plan:

@@ -81,6 +81,7 @@ class EngineOpener:
     cache: Path | None = None
     threads: int = 1
     backend: str = "torch"
+    store: str | None = None
 
     def check(self, bands: tuple[str, ...]) -> None:
         """Raise InvalidRequestError unless the bands have weights."""
@@ -99,5 +100,6 @@ class EngineOpener:
             threads=self.threads,
             prompt_weights=self.prompt_weights,
             backend=self.backend,
+            store=self.store,
         ) as engine:
             yield EngineMaker(engine, self.band_weights)

@@ -251,6 +251,8 @@ class _Worker:
     open: ExitStack
     """Held, because what is in it is closed when nobody holds it."""
     maker: Maker
+    failed: EarthgenError | None = None
+    """Why there is no maker."""
     folder: DumpFolder
     retries: int
 
@@ -260,7 +262,10 @@ def _begin(folder: DumpFolder, opener: Opener, retries: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle.
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     _Worker.open = ExitStack()
-    _Worker.maker = _Worker.open.enter_context(opener.open())
+    try:
+        _Worker.maker = _Worker.open.enter_context(opener.open())
+    except EarthgenError as error:
+        _Worker.failed = error  # The first item raises it: a worker that cannot begin would only be lost.
     _Worker.folder, _Worker.retries = folder, retries
 
 
@@ -273,6 +278,8 @@ def _leave_with_parent() -> None:
 
 
 def _work(index: int) -> int:
+    if _Worker.failed is not None:
+        raise _Worker.failed
     return make_one(_Worker.maker, _Worker.folder, index, _Worker.retries)
 
 

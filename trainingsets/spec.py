@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from earthgen.errors import WorldError
 from earthgen.pyramid import EQUATOR_GSD, LEVEL_ZOOMS, MAX_ZOOM
-from earthgen.world import Root
+from earthgen.world import STANDARD, Quality, Root, checked_quality
 from trainingsets.errors import DumpSpecError
 from trainingsets.keeping import parse, spelled
 
@@ -45,6 +46,7 @@ class DumpSpec:
         date_effects: whether pictures of several dates differ in light, season, haze, optics and noise, too.
         keep_if: conditions on scores that items have to fulfil, see `trainingsets.keeping`; "" keeps all. `count`
             items are made, so fewer are kept.
+        quality: with how much work detail is made, see `earthgen.World`.
 
     Raises:
         DumpSpecError: a value out of range.
@@ -63,6 +65,7 @@ class DumpSpec:
     scale: int = 4
     date_effects: bool = True
     keep_if: str = ""
+    quality: Quality = STANDARD
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keep_if", spelled(parse(self.keep_if)))
@@ -71,6 +74,10 @@ class DumpSpec:
         _check_range("size", self.size, MIN_SIZE, MAX_SIZE)
         _check_range("tiles per scene", self.tiles_per_scene, 1, 64)
         _check_range("steps", self.steps, 2, 24)
+        try:
+            checked_quality(self.quality)
+        except WorldError as error:
+            raise DumpSpecError(str(error)) from error
         if self.size % 32:
             raise DumpSpecError(f"size is {self.size}; multiples of 32 are allowed")
         if self.scale not in SCALES:
@@ -128,6 +135,8 @@ class DumpSpec:
             words.append(f"--scale {self.scale}")
         if not self.date_effects:
             words.append("--same-day")
+        if self.quality != STANDARD:
+            words.append(f"--quality {self.quality}")
         if self.keep_if:
             words.append(f'--keep-if "{self.keep_if}"')
         return " ".join([*words, "-o DIR"])

@@ -76,13 +76,13 @@ class Item:
         """Its world."""
         scene = self.scene
         if scene.root != "prompt":
-            return World(scene.root, scene.seed, edits=edits)
+            return World(scene.root, scene.seed, edits=edits, quality=self.spec.quality)
         ground = self.ground(table)
         assert ground is not None
         prompts = table[ground].prompts(scene.gsd)
         # One prompt a scene, so that its tiles share what they are made from.
         prompt = prompts[int(generator(10, self.spec.seed, scene.number).integers(len(prompts)))]
-        return World("prompt", scene.seed, prompt, edits, gsd=scene.gsd)
+        return World("prompt", scene.seed, prompt, edits, gsd=scene.gsd, quality=self.spec.quality)
 
 
 def item_of(spec: DumpSpec, index: int) -> Item:
