@@ -62,7 +62,7 @@ class Settings:
 
     batch: int = 6
     phrases: int = 5
-    things: int = 1
+    things: int = 3
     rate: float = 1e-3
     warm_up: int = 150
     last: float = 0.03
