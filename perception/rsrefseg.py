@@ -10,7 +10,7 @@ stand still but for low-rank corrections; prompter and mask decoder learn.
 authors' code go in key for key (`load_published`). `small` is what ships: see `phrase_encoders` and its weights' card.
 Differences of the small one: SAM's encoder is tiny, sees EfficientNet-Lite0's view beside the pixels and learns whole;
 the phrase's own words are sparse prompts too (`words`), since "left of" is no likeness between a word and a place.
-Clicks and boxes go to SAM directly.
+Clicks and boxes go to SAM directly, in the small one with a mask prompt beside them (`touch`).
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class RSRefSegConfig(SamConfig):
         down: halvings of the map of sparse prompts.
         dense: whether the global likeness is a mask prompt.
         words: whether words are sparse prompts too. Not the paper's.
+        touch: whether a click or a box comes with a mask prompt of what is like the clicked place and near it, or in
+            the box. Not SAM's, which takes many more pictures to learn that from coordinates alone.
     """
 
     encoders: Literal["public", "minilm"] = "public"
@@ -58,6 +60,7 @@ class RSRefSegConfig(SamConfig):
     down: int = 2
     dense: bool = True
     words: bool = False
+    touch: bool = False
 
 
 def published(size: Literal["b", "l", "h"] = "b") -> RSRefSegConfig:
@@ -88,6 +91,7 @@ def small() -> RSRefSegConfig:
         encoder_rank=0,
         down=1,
         words=True,
+        touch=True,
     )
 
 
@@ -203,6 +207,8 @@ class RSRefSeg(nn.Module):
         self.prompter = AttnPrompter(config.joint_width, config.map_width, config.down)
         self.say = nn.Linear(config.joint_width, config.map_width) if config.words else None
         self.silence = nn.Parameter(torch.zeros(config.map_width)) if config.words else None
+        # Of clicks: weight of likeness, of distance, and a constant; of boxes: how sure what is inside is.
+        self.touch = nn.Parameter(torch.tensor([6.0, 8.0, -3.0, 3.0])) if config.touch else None
 
     def see(self, images: torch.Tensor, view: torch.Tensor | None = None) -> Seen:
         """Look at pictures.
@@ -247,12 +253,47 @@ class RSRefSeg(nn.Module):
 
     def clicked(self, seen: Seen, points: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (b, mask_side, mask_side) and predicted IoU (b,) of what is clicked; see `Sam.clicks`."""
-        logits, quality = self.sam.decode(seen.maps, *self.sam.clicks(points, labels))
+        sparse, dense = self.sam.clicks(points, labels)
+        if self.touch is not None:
+            dense = self.sam.masks(self._touched(self.touch, seen.joint, points, labels))
+        logits, quality = self.sam.decode(seen.maps, sparse, dense)
         return logits[:, 0], quality[:, 0]
+
+    def _touched(
+        self, weights: torch.Tensor, joint: torch.Tensor, points: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits (b, 1, h, w) of what is like the clicked places and near them, and not like those of label 0."""
+        side, unit = joint.shape[-1], F.normalize(joint.float(), dim=1)
+        cells = (points * side / self.config.image).long().clamp(0, side - 1)
+        rows = torch.arange(len(points), device=points.device)[:, None]
+        clicked = unit[rows, :, cells[..., 1], cells[..., 0]]  # (b, n, c)
+        likeness = torch.einsum("bnc,bchw->bnhw", clicked, unit)
+        axis = torch.arange(side, device=points.device) / side
+        across = axis - cells[..., :1] / side  # (b, n, w)
+        down = axis - cells[..., 1:] / side
+        apart = (across[:, :, None] ** 2 + down[..., None] ** 2).clamp(min=1e-6).sqrt()
+        near = weights[0] * likeness - weights[1] * apart
+        missing = torch.full_like(near, -20.0)
+        inside, beside = (
+            torch.where((labels == label)[..., None, None], near, missing).amax(dim=1, keepdim=True) for label in (1, 0)
+        )
+        # A click beside the thing takes away what is more like it.
+        return inside + weights[2] - F.relu(beside - inside.detach() + 2)
+
+    def _inside(self, weights: torch.Tensor, boxes: torch.Tensor, side: int) -> torch.Tensor:
+        """Logits (b, 1, side, side) of what is in boxes."""
+        axis = (torch.arange(side, device=boxes.device) + 0.5) * self.config.image / side
+        left, top, right, bottom = (value[:, None] for value in boxes.unbind(dim=1))
+        columns, rows = (axis > left) & (axis < right), (axis > top) & (axis < bottom)
+        inside = (rows[:, :, None] & columns[:, None]).float()[:, None]
+        return weights[3] * (2 * inside - 1)
 
     def boxed(self, seen: Seen, boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (b, mask_side, mask_side) and predicted IoU (b,) of what is in boxes; see `Sam.boxes`."""
-        logits, quality = self.sam.decode(seen.maps, *self.sam.boxes(boxes))
+        sparse, dense = self.sam.boxes(boxes)
+        if self.touch is not None:
+            dense = self.sam.masks(self._inside(self.touch, boxes, self.config.mask_side))
+        logits, quality = self.sam.decode(seen.maps, sparse, dense)
         return logits[:, 0], quality[:, 0]
 
 

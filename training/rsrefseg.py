@@ -16,7 +16,7 @@ import copy
 import math
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +28,7 @@ import typer
 
 from datasets.packs import imagery_folder
 from datasets.referring_sets import SIDE, held_out_scenes, read_grounds
-from perception.checkpoint import save_network
+from perception.checkpoint import State, read_network, save_network
 from perception.phrase_encoders import Heard
 from perception.rsrefseg import NAME, RSRefSeg, RSRefSegConfig, small
 from training.ema import update_ema
@@ -64,7 +64,7 @@ class Settings:
     phrases: int = 5
     things: int = 3
     rate: float = 1e-3
-    warm_up: int = 150
+    warm_up: int = 50
     last: float = 0.03
     half_life: int = 1000
     likeness: float = 0.5
@@ -265,6 +265,7 @@ def train(
     images: int,
     minutes: float,
     tick_images: int,
+    start: State | None = None,
 ) -> None:
     """Train, or go on with, a network; weights are in `out/weights` after each tick.
 
@@ -278,9 +279,12 @@ def train(
         images: cards in all after which to stop, and over which the rate falls.
         minutes: of this call after which to stop.
         tick_images: cards between two lines of the log.
+        start: tensors to begin with; those that it lacks are as new.
     """
     torch.manual_seed(settings.seed)
     net = RSRefSeg(config).train()
+    if start is not None:
+        net.load_state_dict(net.state_dict() | start)
     average = copy.deepcopy(net).eval().requires_grad_(False)
     run = Run(out, {"net": net}, {"net": settings.rate}, (0.9, 0.98), average)
     state = run.resume()
@@ -352,14 +356,17 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="of this call")] = 60.0,
     tick: Annotated[int, typer.Option(min=1, help="cards between lines of the log")] = 3000,
     float32: Annotated[bool, typer.Option("--float32", help="on processors without products of bfloat16")] = False,
+    rate: Annotated[float, typer.Option(min=0, help="highest learning rate")] = Settings().rate,
+    start: Annotated[Path | None, typer.Option(metavar="DIR", help="weights to begin with")] = None,
     seed: Annotated[int, typer.Option(help="of weights, cards, phrases and clicks")] = 0,
 ) -> None:
     """Train RSRefSeg. Example: python -m training.rsrefseg --deck runs/phrases --pairs runs/pairs --out runs/r."""
     drawn = Deck(deck)
     labels = imagery_folder(data).parent / "labels"
     held_out = held_out_cards(pairs, labels, _CHECKED // 3)
-    settings = replace(Settings(seed=seed), bfloat16=not float32)
-    train(small(), drawn, cards or len(drawn), held_out, out, settings, images, minutes, tick)
+    settings = Settings(rate=rate, bfloat16=not float32, seed=seed)
+    begun = None if start is None else read_network(start, NAME, RSRefSegConfig)[1]
+    train(small(), drawn, cards or len(drawn), held_out, out, settings, images, minutes, tick, begun)
 
 
 if __name__ == "__main__":
