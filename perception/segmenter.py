@@ -130,7 +130,8 @@ class ReferringSegmenter:
             yield
 
     def _seen(self, pixels: Pixels) -> Seen:
-        images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float()
+        # A copy: pixels that come from a store cannot be written to, which torch minds.
+        images = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float()
         side = self.net.config.image
         if images.shape[-2:] != (side, side):
             images = F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
