@@ -128,7 +128,7 @@ def test_clicks_and_boxes_are_places_on_earth(route: str, segmenter: BrightSegme
         ({"box": [11.39, 47.2605, 11.402, 47.2612]}, 422, "box's corner 11.39,47.2612 is outside the area"),
         ({"box": [11.402, 47.2605, 11.401, 47.2612]}, 422, "is empty"),
         ({"phrase": "the snow", "model": "cdmamba"}, 422, "cdmamba is for binary change detection"),
-        ({"phrase": "the snow", "model": "nobody"}, 404, "no model is called 'nobody'"),
+        ({"phrase": "the snow", "model": "nobody"}, 422, "no model is called 'nobody'"),
         ({"phrase": "the snow", "zoom": 4}, 422, "at least 16 a side are needed"),
         ({"phrase": "the snow", "bbox": [11, 47, 12, 48]}, 413, "ask for a smaller area or a lower zoom"),
         ({"phrase": "the snow", "gsd": 1.0}, 422, "give either zoom or gsd"),
