@@ -84,6 +84,12 @@ def measured(data: Path | None, runs: Path, width: float, images: int, count: in
     return found
 
 
+def known(runs: Path) -> list[dict[str, Any]]:
+    """All points of a folder, of this call and of those before it."""
+    points: list[dict[str, Any]] = [json.loads(path.read_text()) for path in runs.glob("width-*/point-*.json")]
+    return sorted(points, key=lambda point: (point["width"], point["images"]))
+
+
 def exponent(points: Sequence[dict[str, Any]]) -> float:
     """Slope of log loss over log images, by least squares."""
     images, losses = ([math.log(point[key]) for point in points] for key in ("images", "loss"))
@@ -134,12 +140,11 @@ def main(
     bfloat16: Annotated[bool, typer.Option(help="quicker on a processor with bfloat16 instructions")] = False,
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="a page whose table is replaced")] = None,
 ) -> None:
-    """Train, measure and print the table."""
-    points = [
-        measured(data, runs, float(width), int(number), count, bfloat16)
-        for width in widths.split(",")
-        for number in images.split(",")
-    ]
+    """Train, measure, and print the table of all that the folder knows."""
+    for width in widths.split(","):
+        for number in images.split(","):
+            measured(data, runs, float(width), int(number), count, bfloat16)
+    points = known(runs)
     lines = "\n".join(report(points))
     typer.echo(lines)
     if page is not None:

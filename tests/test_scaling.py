@@ -1,5 +1,6 @@
 """The scaling study: widths, the fall of loss with images, and its table."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,12 @@ def test_a_power_law_is_found_again() -> None:
 
 
 def test_a_page_without_a_place_for_the_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scaling, "measured", lambda _data, _runs, width, images, *_: point(width, images, 1.0))
+    def measured(_data: Path, runs: Path, width: float, images: int, *_: object) -> None:
+        kept = runs / f"width-{width:g}" / f"point-{images}.json"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(point(width, images, 1.0)))
+
+    monkeypatch.setattr(scaling, "measured", measured)
     page = tmp_path / "page.md"
     page.write_text("words\n")
     app = typer.Typer()
