@@ -203,3 +203,19 @@ def test_deep_nesting_is_refused(client: httpx.Client, depth: int) -> None:
         answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
         assert_answered(answer, began)
         assert answer.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("where", [{"properties": {"name": "\\ud800"}}, {"properties": {"a": [{"\\udfff": 1}]}}])
+def test_half_a_character_in_a_feature_is_refused_and_a_whole_one_is_not(
+    client: httpx.Client, where: dict[str, Any]
+) -> None:
+    """JSON can spell half a surrogate pair, and no answer could hold it: fuzzing found it as a 500."""
+    square = [[[7, 46], [7.1, 46], [7.1, 46.1], [7, 46]]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": square}} | where
+    headers = {"Content-Type": "application/json"}
+    written = json.dumps(feature).replace("\\\\", "\\")
+    answer = client.post("/worlds/planet/statistics?zoom=9", content=written, headers=headers)
+    assert answer.status_code == 422
+    assert "half a character" in answer.json()["detail"]
+    whole = written.replace("\\ud800", "\\ud83c\\udf0d").replace("\\udfff", "\\ud83c\\udf0d")
+    assert client.post("/worlds/planet/statistics?zoom=9", content=whole, headers=headers).status_code == 200

@@ -15,6 +15,7 @@ from tests.browser import IDLE, OpenPage, serve
 from tests.fake_engine import FakeEngine
 from tests.fake_tileserver import create_painted_app
 from tileserver import Settings, create_app
+from tileserver import export as export_routes
 from tileserver import worlds as worlds_routes
 from tileserver.guard import may_write
 
@@ -30,6 +31,7 @@ QUESTIONS = {
     "/worlds/{world}/perception/detect",
     "/worlds/{world}/perception/segment",
     "/worlds/{world}/agent",
+    "/worlds/{world}/exports/plan",
 }
 
 
@@ -190,13 +192,17 @@ def test_every_route_that_is_no_question_is_guarded(service: str) -> None:
         path for path in posts if any(operation.get("security") for operation in document["paths"][path].values())
     }
     assert posts - guarded == QUESTIONS
-    assert guarded == {"/worlds"}
-    (route,) = (
+    assert guarded == {"/worlds", "/worlds/{world}/exports", "/exports/{export}"}
+    routers = (worlds_routes.router, export_routes.router, export_routes.world_router)
+    writing = [
         route
-        for route in worlds_routes.router.routes
-        if isinstance(route, APIRoute) and "POST" in (route.methods or ())
-    )
-    assert any(dependency.dependency is may_write for dependency in route.dependencies)
+        for router in routers
+        for route in router.routes
+        if isinstance(route, APIRoute) and {"POST", "DELETE"} & (route.methods or set()) and "plan" not in route.path
+    ]
+    assert len(writing) == 3
+    for route in writing:
+        assert any(dependency.dependency is may_write for dependency in route.dependencies)
 
 
 @pytest.mark.parametrize("key", ["fifteen-letters", "spaces in this long key", "x" * 257, "ümlaut-in-a-long-key"])

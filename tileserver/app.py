@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from earthgen import __version__
-from tileserver import agent, bands, detect, find, generate, segment, status, tracing, worlds
+from tileserver import agent, bands, detect, export, find, generate, segment, status, tracing, worlds
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
 from tileserver.middleware import AnswerHeaders, BodyLimit, HeadAsGet, Observed
@@ -55,6 +55,8 @@ def create_app(settings: Settings | None = None, engine_factory: EngineFactory =
     app.include_router(detect.world_router, prefix="/worlds/{world}")
     app.include_router(segment.world_router, prefix="/worlds/{world}")
     app.include_router(agent.router, prefix="/worlds/{world}")
+    app.include_router(export.router)
+    app.include_router(export.world_router, prefix="/worlds/{world}")
     factory = WorldFactory(router_prefix="/worlds/{world}", name="world", attribution=settings.attribution)
     app.include_router(factory.router, prefix="/worlds/{world}", tags=["one world"])
     _add_pages(app)
@@ -80,7 +82,10 @@ def _add_layers(app: FastAPI, settings: Settings) -> None:
     """The layers around the routes; the last one added is the outermost."""
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(
-        GZipMiddleware, minimum_size=1000, exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, "image/tiff")
+        GZipMiddleware,
+        minimum_size=1000,
+        # Packed already, and asked for in parts, which must be those of the file.
+        exclude_content_types=(*DEFAULT_EXCLUDED_CONTENT_TYPES, *export.MEDIA_TYPES.values()),
     )
     app.add_middleware(Observed, access_log=settings.access_log)
     app.add_middleware(HeadAsGet)

@@ -5,6 +5,7 @@ route are coroutines here, because twelve hops between threads cost more than a 
 """
 
 import inspect
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -295,6 +296,21 @@ async def coverage_request(
     """Route dependency of statistics of a polygon: fine coverage takes memory, so it leaves fewer pixels."""
     limit = service_of(request).settings.max_pixels
     request.state.max_pixels = min(limit, 16 * limit // (cover_scale or 10) ** 2)
+
+
+async def text_request(request: Request) -> None:
+    """Route dependency of what sends a client's own text back: half of a surrogate pair can be read and not written."""
+    body = await request.body()
+    if b"\\ud" not in body.lower():
+        return
+    try:
+        json.dumps(json.loads(body), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise HTTPException(422, f"the body has {half} in a text, which is half a character") from error
+    except ValueError:
+        # No JSON at all, which is said where the body is read.
+        return
 
 
 async def tileset_request(

@@ -50,6 +50,7 @@ from tileserver.dependencies import (
     no_process,
     reader_params,
     service_of,
+    text_request,
     tileset_request,
     wmts_request,
     world_of,
@@ -140,7 +141,7 @@ class WorldFactory(TilerFactory):
         self.route_dependencies = [
             *self.route_dependencies,
             (_AREAS, [Depends(area_request)]),
-            ([{"path": "/statistics", "method": "POST"}], [Depends(coverage_request)]),
+            ([{"path": "/statistics", "method": "POST"}], [Depends(coverage_request), Depends(text_request)]),
             ([{"path": f"/tiles/{TMS}", "method": "GET"}], [Depends(tileset_request)]),
             ([{"path": "/WMTSCapabilities.xml", "method": "GET"}], [Depends(wmts_request)]),
         ]

@@ -27,7 +27,9 @@ async def may_write(
     """
     settings = service_of(request).settings
     if settings.read_only:
-        raise HTTPException(403, "this server is read-only: it keeps no worlds; worlds by parameters need no keeping")
+        raise HTTPException(
+            403, "this server is read-only: it keeps no worlds and no exports; worlds by parameters need no keeping"
+        )
     if not settings.api_keys:
         return
     given = (bearer.credentials if bearer else key or "").encode()

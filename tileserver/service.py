@@ -21,6 +21,7 @@ from earthgen.registry import WorldRegistry
 from earthgen.world import World
 from tileserver.admission import Cancelled, Share, Slots, TileQueue
 from tileserver.clients import Clients
+from tileserver.export_jobs import Bounded, ExportJobs, Source
 from tileserver.metrics import Metrics
 from tileserver.reader import WorldEngine
 from tileserver.rendering import ENCODERS
@@ -122,6 +123,23 @@ class Service:
         self._planner: Planner | None = None
         self._opening = threading.Lock()
         self._encoded: LRUCache[str, bytes] = LRUCache(settings.encoded_bytes, getsizeof=len)
+        # Last: it begins at once with what an earlier process left.
+        self.exports = ExportJobs(
+            None if settings.cache is None else settings.cache / "exports",
+            self.source,
+            Bounded(
+                settings.export_threads,
+                settings.export_queue,
+                settings.client_exports,
+                settings.export_tiles,
+                settings.export_bytes,
+                settings.exports_bytes,
+                settings.export_lifetime,
+            ),
+            charge=self.clients.charge,
+            busy=lambda: self.waiting > 0 or self.slots.waiting > 0,
+            working=not settings.read_only,
+        )
 
     @property
     def waiting(self) -> int:
@@ -137,7 +155,7 @@ class Service:
     def idle(self) -> bool:
         """Whether nobody waits for anything that is made."""
         queues = (self._ready, self._cold, self.slots, self.searches, self.detections)
-        return all(queue.idle for queue in queues)
+        return all(queue.idle for queue in queues) and self.exports.idle
 
     @property
     def warmed(self) -> int:
@@ -178,6 +196,10 @@ class Service:
         if view is None:
             view = self._bands[name] = BandView(self.engine, name, self.settings.band_weights)
         return view
+
+    def source(self, band: str | None) -> Source:
+        """What the pixels of an export come from: the engine, or a band; errors are those of `band`."""
+        return self.engine if band is None else self.band(band)
 
     def language_planner(self) -> Planner | None:
         """The language model that plans for the agent, opened once; None if the settings name none.
@@ -255,6 +277,7 @@ class Service:
         """Finish what runs, drop what waits and close the engine."""
         if self._warm_up:
             self._warm_up.close()
+        self.exports.close()
         self._ready.close()
         self._cold.close()
         self.engine.close()

@@ -71,6 +71,19 @@ class Settings(BaseSettings):
     search_queue: int = Field(default=8, ge=0, description="Such searches that may wait; further ones get 503.")
     detect_threads: int = Field(default=1, ge=1, le=32, description="Change detections that go on at a time.")
     detect_queue: int = Field(default=4, ge=0, description="Such requests that may wait; further ones get 503.")
+    export_threads: int = Field(default=1, ge=1, le=32, description="Exports that go on at a time, per worker.")
+    export_queue: int = Field(default=8, ge=0, description="Unfinished exports; further ones get 503.")
+    client_exports: int = Field(default=2, ge=1, description="Unfinished exports of one client; further ones get 429.")
+    export_tiles: int = Field(
+        default=16_384, ge=1, le=1 << 20, description="Tiles of one export; of a GeoTIFF, as many tiles' pixels."
+    )
+    export_bytes: int = Field(default=1 << 30, ge=1 << 20, description="Bytes of one exported file.")
+    exports_bytes: int = Field(
+        default=8 << 30, ge=1 << 20, description="Bytes of all finished exports; the oldest make room."
+    )
+    export_lifetime: float = Field(
+        default=86_400.0, gt=0, description="Seconds for which the file of a finished export is kept."
+    )
     agent_llm: str | None = Field(
         default=None,
         description="Language model that plans for the agent: an OpenAI-compatible address, or a folder or GGUF file; "
@@ -113,9 +126,11 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(default=1 << 20, ge=1024, description="Bytes of one request body.")
     max_worlds: int = Field(default=10_000, ge=0, description="Worlds that may be registered.")
-    read_only: bool = Field(default=False, description="Register no worlds: POST /worlds gets 403.")
+    read_only: bool = Field(default=False, description="Keep nothing: POST /worlds and exports get 403.")
     api_keys: tuple[ApiKey, ...] = Field(
-        default=(), repr=False, description="Keys, one of which POST /worlds must bring; none are needed if empty."
+        default=(),
+        repr=False,
+        description="Keys, one of which worlds and exports must bring; none are needed if empty.",
     )
 
     access_log: bool = Field(default=False, description="Write a line for every request.")

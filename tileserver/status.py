@@ -94,6 +94,7 @@ def _page(service: Service) -> str:
         "Windows computed": f"{now.done:,}, {now.seconds_per_window:.2f} s each lately",
         "Windows at work": f"{len(now.running)}{f' ({zooms})' if zooms else ''}, {now.queued} wait",
         **{f"Waiting {queue}": f"{length}" for queue, length in service.queues().items()},
+        "Unfinished exports": f"{service.exports.unfinished}",
         "Memory of finished windows": f"{service.engine.cached_bytes / 2**20:.1f} MiB",
         "Memory of encoded tiles": f"{service.encoded_bytes / 2**20:.1f} MiB",
     }
