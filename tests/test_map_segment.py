@@ -99,7 +99,8 @@ def test_a_click_and_a_box_on_the_map_go_to_the_server(
     way, (points, labels) = segmenter.asked[-1]
     assert (way, labels) == ("click", [1]) and len(points) == 1
     page.keyboard.down("Shift")
-    page.mouse.click(CENTRE[0] + 150, CENTRE[1] + 120)
+    with page.expect_response("**/perception/segment*"):
+        page.mouse.click(CENTRE[0] + 150, CENTRE[1] + 120)
     page.keyboard.up("Shift")
     expect(page.locator("#segment-result")).to_be_visible()
     assert segmenter.asked[-1][1][1] == [1, 0]

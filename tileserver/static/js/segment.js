@@ -120,6 +120,8 @@ export class Segment {
     for (const name of ["click", "box"]) element(`segment-${name}`).setAttribute("aria-pressed", String(name === way));
     element("segment-hint").textContent = way === null ? "" : HINTS[way];
     this.map.getCanvas().style.cursor = way === null ? "" : "crosshair";
+    // Shift and a second click say something about the thing while it is picked, not about the view.
+    for (const gesture of [this.map.boxZoom, this.map.doubleClickZoom]) way === null ? gesture.enable() : gesture.disable();
     if (way !== null) this.actions.say(HINTS[way]);
   }
 
