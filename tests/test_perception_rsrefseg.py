@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def heard_of(lengths: tuple[int, ...]) -> Heard:
 
 
 def sam_of_transformers() -> Any:
-    from transformers import SamConfig as PublicConfig
-    from transformers import SamModel
+    transformers: Any = import_module("transformers")
+    PublicConfig, SamModel = transformers.SamConfig, transformers.SamModel
 
     torch.manual_seed(0)
     net = SamModel(
@@ -103,15 +104,16 @@ SAM = SamConfig(
 def public_encoders(folder: Path, kind: str) -> Path:
     """A tiny random SigLIP or CLIP with a tokenizer, as `save_pretrained` writes them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast, SiglipConfig, SiglipModel
+    from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
+    tokenizer_class: Any = import_module("transformers").PreTrainedTokenizerFast
     words = ["<pad>", "</s>", "<unk>", "the", "river", "largest", "lake"]
     inner = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Whitespace()
     inner.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    PreTrainedTokenizerFast(
-        tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
-    ).save_pretrained(folder)
+    tokenizer_class(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>", unk_token="<unk>").save_pretrained(
+        folder
+    )
     torch.manual_seed(3)
     text = {
         "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -159,8 +161,7 @@ def test_sam_computes_what_the_one_in_transformers_computes(tmp_path: Path) -> N
 
 
 def test_sam_takes_the_published_checkpoints_key_for_key(tmp_path: Path) -> None:
-    from segment_anything import sam_model_registry
-
+    sam_model_registry = import_module("segment_anything").sam_model_registry
     torch.manual_seed(0)
     published_keys = set(sam_model_registry["vit_b"]().state_dict()) - {"pixel_mean", "pixel_std"}
     with torch.device("meta"):
@@ -330,14 +331,14 @@ def authors_checkpoint(encoders: Path) -> tuple[dict[str, torch.Tensor], RSRefSe
     siglip.text_model.load_state_dict(merged["clip_text_encoder"])
     tokenizer: Any = None
     config = replace(
-        RSRefSegConfig(**{field: getattr(SAM, field) for field in SamConfig.__dataclass_fields__}),
+        RSRefSegConfig(**{name: getattr(SAM, name) for name in SamConfig.__dataclass_fields__}),
         joint_width=32, encoder_rank=0,
     )  # fmt: skip
     expected = RSRefSeg(config, (siglip, tokenizer))
     own_sam = {f"sam.{k}": v for k, v in from_transformers(sam.state_dict()).items()}
     expected.load_state_dict(expected.state_dict() | own_sam)
-    own = {f"prompter.{k}": v.abs() if k.endswith("running_var") else v for k, v in prompter.state_dict().items()}
-    expected.load_state_dict(expected.state_dict() | own)
+    weighed = {f"prompter.{k}": v.abs() if k.endswith("running_var") else v for k, v in prompter.state_dict().items()}
+    expected.load_state_dict(expected.state_dict() | weighed)
     return state, expected.eval()
 
 
@@ -452,7 +453,7 @@ def test_clicks_and_boxes_outside_the_picture_are_refused(segmenter: ReferringSe
         ([(3, 3)], [0], "one must say where it is"),
     ):
         with pytest.raises(PromptError, match=said):
-            segmenter.segment_click(PICTURE, points, labels)  # type: ignore[arg-type]
+            segmenter.segment_click(PICTURE, points, labels)
     for box, said in (
         ((1, 2, 3), "3 numbers"),
         ((5, 5, 5, 9), "is empty"),
@@ -461,7 +462,8 @@ def test_clicks_and_boxes_outside_the_picture_are_refused(segmenter: ReferringSe
     ):
         with pytest.raises(PromptError, match=said):
             segmenter.segment_box(PICTURE, box)
-    for picture in (PICTURE.astype(np.float32), PICTURE[..., 0], PICTURE[:4]):
+    pictures: list[Any] = [PICTURE.astype(np.float32), PICTURE[..., 0], PICTURE[:4]]
+    for picture in pictures:
         with pytest.raises(InvalidRequestError, match="8 x 8 pixels"):
             segmenter.segment(picture, "the river")
 
