@@ -102,7 +102,7 @@ def unet_labels(posed: PosedSet, kind: str) -> list[npt.NDArray[np.uint8]]:
     weights = (weights.mean() / weights).sqrt()
     net: nn.Module
     if kind == "unet":
-        import segmentation_models_pytorch as smp
+        import segmentation_models_pytorch as smp  # type: ignore[import-untyped]
 
         net = smp.Unet("resnet18", encoder_weights=None, classes=len(codes))
     else:

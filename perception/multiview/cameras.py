@@ -148,12 +148,12 @@ def orbit(scene: Scene, count: int, size: int, seed: int = 0) -> tuple[Camera, .
     return tuple(cameras)
 
 
-def circle(scene: Scene, count: int, size: int) -> tuple[Camera, ...]:
-    """Cameras of a flight once around a scene, in order."""
-    side = min(scene.extent)
+def around(box: Points, count: int, size: int) -> tuple[Camera, ...]:
+    """Cameras of a flight once around a box (2, 3) in metres, in order."""
+    side = float((box[1] - box[0])[:2].min())
     down = math.radians(48.0)
     angles = np.linspace(0, 2 * math.pi, count, endpoint=False)
-    target = np.array([0.0, 0.0, 0.2 * scene.top])
+    target = np.array([0.0, 0.0, 0.2 * box[1, 2]])
     ways = np.stack([np.cos(angles) * math.cos(down), np.sin(angles) * math.cos(down), np.full(count, math.sin(down))])
     return tuple(camera_at(target + 0.85 * side * way, target, size) for way in ways.T)
 

@@ -17,6 +17,7 @@ from shapely.affinity import rotate, translate
 from earthgen.layout import world_from_layout
 from earthgen.pyramid import Box, box_bounds, ground_sampling_distance
 from earthgen.world import World
+from perception.errors import SceneError
 
 GROUNDS = ("meadow", "grass field", "bare ground", "pasture")
 """Prompts of the ground of a planned world: words of a layout."""
@@ -33,9 +34,14 @@ def planned_world(box: Box, seed: int, ground: str | None = None) -> World:
         box: the pixels that it is drawn for.
         seed: of the world and of the plan.
         ground: one of GROUNDS; None draws one.
+
+    Raises:
+        SceneError: another ground.
     """
     random = _random(box, seed)
     ground = str(random.choice(GROUNDS)) if ground is None else ground
+    if ground not in GROUNDS:
+        raise SceneError(f"the ground of a plan is {ground!r}; allowed: {', '.join(GROUNDS)}")
     metres = ground_sampling_distance(box.zoom, 0.0)
     return world_from_layout(
         {"root": "prompt", "seed": seed, "prompt": ground, "gsd": round(metres, 3), "layout": plan(box, seed, ground)}

@@ -86,13 +86,9 @@ def posed_set(scene: Scene, views: Sequence[View], labelled: int = 4, about: dic
     Raises:
         SceneError: too few views, or a number of labelled ones that is not allowed.
     """
+    check_counts(len(views), labelled)
     held_out = tuple(range(HELD_OUT_EVERY - 1, len(views), HELD_OUT_EVERY))
     rest = [number for number in range(len(views)) if number not in held_out]
-    if not MIN_LABELLED <= labelled <= MAX_LABELLED or labelled > len(rest):
-        raise SceneError(
-            f"{labelled} labelled of {len(views)} views are asked for; {MIN_LABELLED} to {MAX_LABELLED} are allowed,"
-            f" and {len(rest)} of these views are not held out"
-        )
     legend = [{"code": part.code, "name": part.name, "colour": list(part.colour)} for part in LAND_COVER]
     known = {
         "world": scene.world.to_dict(),
@@ -105,6 +101,20 @@ def posed_set(scene: Scene, views: Sequence[View], labelled: int = 4, about: dic
     chosen = _spread([views[number].camera for number in rest], labelled)
     numbers = tuple(sorted(rest[index] for index in chosen))
     return PosedSet(tuple(views), bounds_of(scene), held_out, numbers, known | (about or {}))
+
+
+def check_counts(count: int, labelled: int) -> None:
+    """Refuse numbers of views and of labelled ones that make no set.
+
+    Raises:
+        SceneError: they do not.
+    """
+    rest = count - count // HELD_OUT_EVERY
+    if not MIN_LABELLED <= labelled <= MAX_LABELLED or labelled > rest or count > MAX_VIEWS:
+        raise SceneError(
+            f"{labelled} labelled of {count} views are asked for; {MIN_LABELLED} to {MAX_LABELLED} are allowed, of at"
+            f" most {MAX_VIEWS} views, of which each fourth is held out"
+        )
 
 
 def _spread(cameras: Sequence[Camera], count: int) -> list[int]:

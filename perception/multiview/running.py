@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from earthgen.errors import WeightsError
 from perception.errors import SceneError, first_line
 from perception.multiview.cameras import Camera
-from perception.multiview.field import Field, FieldConfig, Rays, Rendered, rendered
+from perception.multiview.field import Field, FieldConfig, Rays, Rendered, distortion, rendered
 from perception.multiview.posed import PosedSet, transforms
 from perception.multiview.prior import Basis, Encoder, contrasted, encoder_of
 from perception.multiview.rendering import View
@@ -37,7 +37,8 @@ _EVERY_SECONDS = 60.0
 """Between two checkpoints."""
 _CHUNK = 4096
 """Rays that are rendered at once."""
-_OPACITY, _SMOOTH = 0.1, 1e-3
+_OPACITY, _SMOOTH, _DISTORTION = 0.1, 1e-3, 1e-3
+"""Weights of the losses beside that of colours."""
 _PSEUDO = 0.25
 """Weight of the loss on pseudo-labels."""
 _MARGIN = 0.6
@@ -256,10 +257,11 @@ class FieldRun:
         for group in self._optimiser.param_groups:
             group["lr"] = rate * group["share"]
         picked = torch.randint(len(self._colours), (settings.rays,), generator=self._chance)
-        seen = rendered(self.field.sample(self._at(picked), self._chance))
+        samples = self.field.sample(self._at(picked), self._chance)
+        seen = rendered(samples)
         loss = F.mse_loss(seen.colours, self._colours[picked] / 255)
         loss = loss + _OPACITY * F.mse_loss(seen.opacities, self._seen[picked] / 255)
-        loss = loss + _SMOOTH * self.field.smoothness()
+        loss = loss + _SMOOTH * self.field.smoothness() + _DISTORTION * distortion(samples)
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
