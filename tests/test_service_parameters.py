@@ -36,8 +36,11 @@ PATH = {
 }
 ROUTE_OF_A_WORLD = "/worlds/{world}"
 # What these do is tested where they are; they show no pixels.
-NO_BAND = {f"{ROUTE_OF_A_WORLD}{rest}" for rest in ("", "/find", "/bands", "/perception/detect", "/agent")}
-NOT_CALLED = {f"{ROUTE_OF_A_WORLD}{rest}" for rest in ("/find", "/perception/detect", "/agent")}
+NO_BAND = {
+    f"{ROUTE_OF_A_WORLD}{rest}"
+    for rest in ("", "/find", "/bands", "/perception/detect", "/perception/segment", "/agent")
+}
+NOT_CALLED = {f"{ROUTE_OF_A_WORLD}{rest}" for rest in ("/find", "/perception/detect", "/perception/segment", "/agent")}
 
 
 @pytest.fixture(scope="module")

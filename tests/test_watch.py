@@ -295,7 +295,7 @@ def test_models_are_listed_with_their_classes(
 ) -> None:
     assert main(["watch", "models"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["cdmamba", "semantic-cd", "rscama", "mci", "semantic-cc"]
+    assert [line.split()[0] for line in lines] == ["cdmamba", "semantic-cd", "rscama", "mci", "semantic-cc", "rsrefseg"]
     assert all("no weights ship" in line for line in lines)
     monkeypatch.setattr(perception.registry, "_WEIGHTS", place / "weights")
     assert main(["watch", "models", "--json"]) == 0
