@@ -93,7 +93,7 @@ def test_no_panel_keeps_anybody_out(open_page: OpenPage, size: str, scheme: str)
         page.click("#fold")
     found = findings(page, "the map")
     names = sections(page)
-    assert {"places", "word-search", "edits", "changes"} <= set(names)
+    assert {"places", "word-search", "edits", "changes", "ask", "exports", "requests"} <= set(names)
     for name in names:
         opened(page, name)
         found += findings(page, name)

@@ -50,12 +50,31 @@ export function get(path, signal) {
  * @param {string} path
  * @param {object} value
  * @param {AbortSignal} [signal]
+ * @param {string} [key] of a server that wants one from whoever writes
  * @returns {Promise<Response>}
  */
-export function post(path, value, signal) {
-  const headers = { "Content-Type": "application/json" };
+export function post(path, value, signal, key = "") {
+  const headers = { "Content-Type": "application/json", ...holding(key) };
   return request(path, { method: "POST", headers, body: writeJson(value), signal });
 }
+
+/**
+ * DELETE, as `get` gets.
+ * @param {string} path
+ * @param {string} [key] as of `post`
+ * @returns {Promise<Response>}
+ */
+export function remove(path, key = "") {
+  return request(path, { method: "DELETE", headers: holding(key) });
+}
+
+/** @param {string} key @returns {Record<string, string>} */
+function holding(key) {
+  return key === "" ? {} : { Authorization: `Bearer ${key}` };
+}
+
+/** Tells of every request once it has been answered: "answered"; detail: {method, url, status, ms, timing, body}. */
+export const requests = new EventTarget();
 
 /**
  * @param {string} path
@@ -64,11 +83,19 @@ export function post(path, value, signal) {
  */
 async function request(path, options) {
   const { signal } = options;
+  const begun = performance.now();
+  const tell = (status, timing) => {
+    const { method = "GET", body } = options;
+    const detail = { method, url: serviceUrl(path), status, ms: performance.now() - begun, timing, body };
+    requests.dispatchEvent(new CustomEvent("answered", { detail }));
+  };
   let response;
   try {
     response = await fetch(serviceUrl(path), options);
+    tell(response.status, response.headers.get("Server-Timing") ?? "");
   } catch (error) {
     if (signal?.aborted) throw error;
+    tell(0, "");
     throw new ServiceError("The server does not answer", 0);
   }
   if (response.ok) return response;
