@@ -153,8 +153,6 @@ def test_the_log_tells_what_was_asked_and_copies_it(open_page: OpenPage) -> None
     page.fill("#export-last", "6")
     page.click("#export-plan")
     expect(page.locator("#export-estimate")).to_have_text(re.compile("tile"))
-    # One part of the panel is open at a time.
-    page.click("#requests summary")
     page.locator("#request-list button", has_text="POST /worlds/planet/exports/plan").first.click()
     expect(text).to_have_value(re.compile(r"^curl -X POST '.*' -H 'Content-Type: application/json' -d '\{\"bbox\":"))
     assert page.complaints == []
