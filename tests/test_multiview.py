@@ -288,7 +288,7 @@ def test_ray_convolution_learns_too(posed: PosedSet) -> None:
 
 
 def tiny_sam(path: Path) -> Path:
-    from segment_anything.modeling.image_encoder import ImageEncoderViT
+    from segment_anything.modeling.image_encoder import ImageEncoderViT  # type: ignore[import-untyped]
 
     vit = ImageEncoderViT(
         img_size=64, patch_size=8, embed_dim=24, depth=2, num_heads=3, out_chans=16, use_rel_pos=True,
