@@ -8,6 +8,7 @@
     ├── UnknownWorldError (LookupError)     a world name or id that nobody registered
     ├── RegistryError                       registered worlds cannot be read, written, or are too many
     ├── ExportError                         a file cannot be written, or another process is writing it
+    │   └── ExportLimitError                an export stopped at its limit, to be gone on with
     ├── WeightsError                        weights missing, damaged or of another layout
     ├── StoreError                          a shared store whose address is wrong or that cannot be reached
     ├── BackendError                        a backend that does not exist, is not installed or does not fit
