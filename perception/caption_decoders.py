@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -315,9 +316,20 @@ class Nothing:
         """Of all of them together."""
         return sum(math.exp(sum(scores)) for _, scores in self._scores)
 
-    def likeliest(self) -> tuple[tuple[int, ...], float]:
-        """The likeliest, END included, and its log probability."""
-        return max(((sentence, sum(scores)) for sentence, scores in self._scores), key=lambda one: one[1])
+    def said(self) -> tuple[tuple[int, ...], float]:
+        """The sentence to say, END included, and its log probability.
+
+        They all mean the same, so it is not the likeliest but the one that has most words in common with all of them,
+        each weighed by its probability (minimum Bayes risk, Kumar and Byrne 2004): a model that hesitates between
+        seven ways to say so then says the most ordinary one, always.
+        """
+
+        def agreement(sentence: tuple[int, ...]) -> float:
+            return sum(math.exp(sum(scores)) * _in_common(sentence, other) for other, scores in self._scores)
+
+        return max(
+            ((sentence, sum(scores)) for sentence, scores in self._scores), key=lambda one: (agreement(one[0]), one[1])
+        )
 
     def without(self, begun: Sequence[int], log_probabilities: torch.Tensor) -> torch.Tensor:
         """Log probabilities (words,) of the word after `begun`, given that the sentence will be none of these."""
@@ -332,6 +344,11 @@ class Nothing:
         for word, share in shares.items():
             left[word] = (left[word] - share).clamp(min=0)
         return (left / left.sum().clamp(min=1e-12)).log()
+
+
+def _in_common(one: Sequence[int], other: Sequence[int]) -> float:
+    """F1 of two sentences' words."""
+    return 2 * (Counter(one) & Counter(other)).total() / (len(one) + len(other))
 
 
 def score_sentences(
@@ -372,7 +389,7 @@ def _search_one(
 ) -> Sentence:
     unchanged = Nothing(nothing, score_sentences(decoder, tokens, nothing)) if nothing else None
     if unchanged is not None and unchanged.probability >= 0.5:
-        numbers, score = unchanged.likeliest()
+        numbers, score = unchanged.said()
         return Sentence(numbers[:-1], score, True)
     sentences = torch.full((1, 1), START, device=tokens.device)
     scores = torch.zeros(1, device=tokens.device)

@@ -645,7 +645,7 @@ class Speaker:
             answers = [[*self._numbers(text), end] for text in self.net.config.nothing]
             unchanged = Nothing(answers, self._scores(asked, answers))
             if unchanged.probability >= 0.5:
-                return self._text(unchanged.likeliest()[0]), True
+                return self._text(unchanged.said()[0]), True
             processors = [
                 lambda begun, logits: torch.stack(
                     [

@@ -19,7 +19,7 @@ from perception.pair import Pair, read_pair
 from perception.registry import MODELS, load, load_captioner
 from trainingsets.change_captions import NOTHING, words
 
-NAMES = ("rscama", "mci")
+NAMES = ("rscama", "mci", "semantic-cc")
 FIXTURE = Path(__file__).parent / "change_pair"
 LARGEST = 8_000_000
 CARD_PARTS = (
@@ -47,8 +47,14 @@ def test_weights_ship_are_small_and_have_a_card(name: str) -> None:
     assert [part for part in CARD_PARTS if part not in card] == []
 
 
-def test_rscama_tells_of_the_new_houses(pair: Pair) -> None:
-    said = load_captioner("rscama").caption(pair)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_change_is_not_called_none(name: str, pair: Pair) -> None:
+    assert load_captioner(name).caption(pair).text not in NOTHING
+
+
+@pytest.mark.parametrize("name", ["rscama", "mci"])
+def test_it_tells_of_the_new_houses(name: str, pair: Pair) -> None:
+    said = load_captioner(name).caption(pair)
     assert said.ended
     assert set(said.text.split()) <= set(words())
     assert "building" in said.text or "built-up" in said.text
