@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ CONNECTIONS = 6
 COLUMNS, ROWS = 5, 4
 """Tiles of one view: a window of 1280 x 1024 pixels."""
 TIMEOUT_S = 300
+LARGEST_WINDOW_BYTES = 1 << 20
+"""The world's root lies in the cache, too, and is larger."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _SERVER = (
@@ -174,6 +177,12 @@ def wait_until_ready(base: str) -> None:
             pass
         time.sleep(0.1)
     raise typer.BadParameter(f"{base} was not ready within {TIMEOUT_S} s")
+
+
+def windows_in(cache: Path) -> int:
+    """Finished windows in a cache folder."""
+    files = (path for path in (cache / "pixels").rglob("*") if path.is_file())
+    return sum(file.stat().st_size < LARGEST_WINDOW_BYTES for file in files)
 
 
 def report(name: str, seconds: list[float]) -> None:

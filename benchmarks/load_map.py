@@ -34,7 +34,7 @@ import httpx
 import numpy as np
 import typer
 
-from benchmarks.load import COLUMNS, CONNECTIONS, ROWS, TIMEOUT_S, wait_until_ready
+from benchmarks.load import COLUMNS, CONNECTIONS, ROWS, TIMEOUT_S, wait_until_ready, windows_in
 from earthgen.engine import Engine
 from earthgen.pyramid import ROOT_ZOOM, tile_box
 from earthgen.world import World
@@ -44,8 +44,6 @@ WORLD = World(root="earth", seed=7)
 PLACES = 40
 PATIENCE_S = (2.0, 15.0)
 """Seconds after which somebody moves on, whether the view is complete or not."""
-LARGEST_WINDOW_BYTES = 1 << 20
-"""The world's root lies in the cache, too, and is larger."""
 SPAWNED_PER_SECOND = 50
 QUIET_S = 5.0
 
@@ -260,7 +258,7 @@ def main(
             process.wait()
         report(f"cold, {clients} clients", cold, cold_seconds)
         report(f"warm, {clients} clients", warm, warm_seconds)
-        kept = sum(1 for file in (folder / "pixels").rglob("*") if 0 < file.stat().st_size < LARGEST_WINDOW_BYTES)
+        kept = windows_in(folder)
         # Coarser ones are the root's own, and always there.
         never = {tile for tile in cold.abandoned if tile[0] > ROOT_ZOOM} - set(cold.digests) - set(warm.digests)
         with Engine.open(weights, folder, threads=1) as engine:

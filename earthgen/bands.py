@@ -326,5 +326,8 @@ def _loaded_net(folder: Path, own_id: str, band: Band) -> BandNet:
         if key not in _loaded:
             from earthgen.bandnet import load_band_net
 
-            _loaded[key] = load_band_net(folder, band)
+            net = load_band_net(folder, band)
+            if weights_digest(folder) != own_id:
+                raise WeightsError(f"the weights at {folder} have changed since they were first looked at")
+            _loaded[key] = net
         return _loaded[key]

@@ -482,20 +482,29 @@ class Engine:
                 del self._jobs[key]
 
     def _run(self, key: str, window: Window, make: Callable[[], Pixels]) -> Pixels:
-        """In a pool thread: compute and store one part."""
+        """In a pool thread: compute and store one part, unless another process or machine has meanwhile."""
+        made = False
+
+        def make_and_tell() -> Pixels:
+            nonlocal made
+            pixels = make()
+            made = True
+            return pixels
+
         with self._lock:
             self._running[key] = window
         begun = time.perf_counter()
         try:
             with span("window", zoom=window.zoom, row=window.row, column=window.column):
-                return self._store.get_or_compute(key, make)
+                return self._store.get_or_compute(key, make_and_tell)
         finally:
             seconds = time.perf_counter() - begun
             with self._lock:
                 del self._running[key], self._jobs[key]
-                self._done += 1
-                weight = 0.1 if self._seconds_per_window else 1.0
-                self._seconds_per_window += weight * (seconds - self._seconds_per_window)
+                if made:
+                    self._done += 1
+                    weight = 0.1 if self._seconds_per_window else 1.0
+                    self._seconds_per_window += weight * (seconds - self._seconds_per_window)
 
 
 def _prompt_root(weights: str | Path | None, device: str) -> tuple[PromptRoot | None, str]:

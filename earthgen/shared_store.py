@@ -2,7 +2,7 @@
 
 It lies behind each machine's own store. An entry is bound to its key and checked when it is read, so a flipped
 bit, a torn or a renamed object is the same as none: the pixels are made again and put in its place. A store that
-fails while it is in use is left alone for a while; that costs speed, never an answer. Writes go on behind the
+fails or is slow while it is in use is left alone for a while; that costs speed, never an answer. Writes go on behind the
 computation and are waited for by `close`.
 """
 
@@ -35,6 +35,10 @@ _PENDING_WRITES = 64
 """Entries that may wait to be written; a computation that is ahead of the store by more waits for it."""
 _PAUSE_S = 30.0
 """For how long a store that failed is left alone."""
+_SLOW_S = 3.0
+"""An answer that takes longer is a failure: a window is made sooner than that."""
+_SLOW_BYTES_PER_S = 1 << 20
+"""Large entries, such as the picture that a world starts from, have as much longer as this allows."""
 _MISS_S = 5.0
 """For how long an entry that was not there is not asked for again."""
 _CLIENT: ClientConfig = {"connect_timeout": "3s", "timeout": "20s"}
@@ -91,11 +95,12 @@ class SharedStore:
         with self._lock:
             if key in self._missed or self._reading.resting:
                 return None
+        begun = time.monotonic()
         try:
             data = bytes(obstore.get(self._objects, key).bytes())
         except FileNotFoundError:
             with self._lock:
-                self._reading.worked()
+                self._answered(self._reading, begun, 0)
                 self._missed[key] = True
             return None
         except _FAILURES as error:
@@ -105,7 +110,7 @@ class SharedStore:
             return None
         pixels = decode_entry(data, key)
         with self._lock:
-            self._reading.worked()
+            self._answered(self._reading, begun, len(data))
             if pixels is None:
                 self.counts.damaged += 1
                 self._missed[key] = True
@@ -141,7 +146,9 @@ class SharedStore:
             with self._lock:
                 if self._writing.resting:
                     return
-            obstore.put(self._objects, key, encode_entry(pixels, key))
+            data = encode_entry(pixels, key)
+            begun = time.monotonic()
+            obstore.put(self._objects, key, data)
         except _FAILURES as error:
             with self._lock:
                 self.counts.errors += 1
@@ -149,10 +156,19 @@ class SharedStore:
         else:
             with self._lock:
                 self.counts.written += 1
-                self._writing.worked()
+                self._answered(self._writing, begun, len(data))
                 self._missed.pop(key, None)
         finally:
             self._room.release()
+
+    def _answered(self, health: _Health, begun: float, size: int) -> None:
+        """Note an answer with so many bytes; one that took too long counts as a failure, whatever it says."""
+        seconds = time.monotonic() - begun
+        if seconds <= _SLOW_S + size / _SLOW_BYTES_PER_S:
+            health.worked()
+            return
+        self.counts.errors += 1
+        health.failed(TimeoutError(f"an answer took {seconds:.1f} s"))
 
 
 class _Health:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import obstore
@@ -213,7 +214,9 @@ class PixelStore:
                 total = sum(entry["size"] for entry in entries)
                 if total <= self._disk_bytes:
                     return
-                for entry in sorted(entries, key=lambda entry: entry["last_modified"]):
+                # What a clock that was ahead has dated would stay for ever, and everything newer go before it.
+                now = datetime.now(UTC)
+                for entry in sorted(entries, key=lambda e: (e["last_modified"] <= now, e["last_modified"])):
                     if total <= self._disk_bytes * _KEEP_SHARE:
                         break
                     self._delete(entry["path"])

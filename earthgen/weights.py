@@ -142,6 +142,7 @@ def load_model(kinds: type[Net] | tuple[type[Net], ...], source: str | Path | No
     known = {kind.__name__: kind for kind in (kinds if isinstance(kinds, tuple) else (kinds,))}
     if class_name not in known:
         raise WeightsError(f"{config_path} describes a {class_name}; a {' or a '.join(known)} is needed")
+    own_id = weights_id(folder)
     # What does not fit is one sentence below, not pages of names.
     logger = logging.getLogger("diffusers.models.modeling_utils")
     level = logger.level
@@ -160,7 +161,12 @@ def load_model(kinds: type[Net] | tuple[type[Net], ...], source: str | Path | No
         raise WeightsError(
             f"{tensors_path} does not fit its {_CONFIG_NAME}: {len(wrong)} tensors missing or unknown, first {wrong[0]}"
         )
-    return Weights(net, weights_id(folder), str(source or "shipped"))
+    # Tensors may be views of the file, and would become others if it were overwritten while they are in use.
+    for tensor in (*net.parameters(), *net.buffers()):
+        tensor.data = tensor.data.clone()
+    if weights_id(folder) != own_id:
+        raise WeightsError(f"the weights at {folder} were changed while they were loaded; load them again")
+    return Weights(net, own_id, str(source or "shipped"))
 
 
 def weights_id(folder: Path) -> str:

@@ -16,7 +16,7 @@ from earthgen.errors import EarthgenError
 from tileserver.app import create_app
 from tileserver.logs import log_config
 from tileserver.metrics import FOLDER_VARIABLE
-from tileserver.service import EngineFactory, open_engine
+from tileserver.service import FINGERPRINT_VARIABLE, EngineFactory, open_engine
 from tileserver.settings import Settings
 
 GRACE_S = 10
@@ -71,6 +71,7 @@ def serve(
             uvicorn.Server(uvicorn.Config(app, **_options(settings))).run(sockets=[listener])
             return
         engine.close()
+        os.environ[FINGERPRINT_VARIABLE] = engine.fingerprint
         # Workers are fresh processes and read their settings from the environment, as any server does.
         os.environ.update(environment(settings, workers))
         config = uvicorn.Config("tileserver.app:create_app", factory=True, workers=workers, **_options(settings))

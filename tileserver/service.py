@@ -15,7 +15,7 @@ from cachetools import LRUCache
 from starlette.requests import Request
 
 from earthgen.bands import BANDS_VERSION, BandView, bands_digest
-from earthgen.errors import RegistryError
+from earthgen.errors import RegistryError, WeightsError
 from earthgen.pyramid import Box
 from earthgen.registry import WorldRegistry
 from earthgen.world import World
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 EngineFactory = Callable[[Settings], WorldEngine]
 
+FINGERPRINT_VARIABLE = "EARTHGEN_WORKER_FINGERPRINT"
+"""What the engines of all workers of a server must be, lest one that is started later serves other pixels."""
 _VERSION_CHARACTERS = 12
 _LONGEST_RETRY_S = 60
 STUCK_S = 300
@@ -41,10 +43,15 @@ STUCK_S = 300
 
 
 def open_engine(settings: Settings) -> WorldEngine:
-    """Open the real engine, which loads the network: the one place of this package that imports it."""
+    """Open the real engine, which loads the network: the one place of this package that imports it.
+
+    Raises:
+        WeightsError: they cannot be loaded, or are not those of the other workers.
+        StoreError: the shared store cannot be reached.
+    """
     from earthgen.engine import Engine
 
-    return Engine.open(
+    engine = Engine.open(
         settings.weights,
         settings.cache,
         memory_bytes=settings.memory_bytes,
@@ -54,6 +61,14 @@ def open_engine(settings: Settings) -> WorldEngine:
         backend=settings.backend,
         store=settings.store,
     )
+    expected = os.environ.get(FINGERPRINT_VARIABLE, engine.fingerprint)
+    if engine.fingerprint != expected:
+        engine.close()
+        raise WeightsError(
+            f"the weights here make engine {engine.fingerprint} and the other workers run {expected}: they have changed "
+            "since the server was started; restart it"
+        )
+    return engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +112,10 @@ class Service:
         self.started = time.monotonic()
         self._last_seen: tuple[object, float] = (None, self.started)
         self.registry = WorldRegistry(settings.cache, limit=settings.max_worlds)
-        bands = f"{BANDS_VERSION} {bands_digest(settings.band_weights)}"
-        self.version = _digest(engine.fingerprint, ENCODERS, bands)[:_VERSION_CHARACTERS]
+        self._band_weights = bands_digest(settings.band_weights)
+        self.version = _digest(engine.fingerprint, ENCODERS, f"{BANDS_VERSION} {self._band_weights}")[
+            :_VERSION_CHARACTERS
+        ]
         """Changes whenever the same address could give other bytes; the `v` of tile addresses."""
         self.clients = Clients(settings.api_keys, settings.client_rate or None)
         share = Share(waiting=settings.client_region_queue, charged=True)
@@ -191,9 +208,13 @@ class Service:
 
         Raises:
             InvalidRequestError: no such band, or one without weights.
+            WeightsError: its weights are damaged, or not those that the server was started with.
         """
         view = self._bands.get(name)
         if view is None:
+            if bands_digest(self.settings.band_weights) != self._band_weights:
+                # Its values would stand under tags and addresses of others.
+                raise WeightsError("weights of bands have changed since the server was started; restart it")
             view = self._bands[name] = BandView(self.engine, name, self.settings.band_weights)
         return view
 
