@@ -17,6 +17,8 @@ from torch import nn
 
 _PLANES = ((0, 1), (0, 2), (1, 2))
 """Axes of the planes: x and y, x and z, y and z."""
+_LOWEST, _FALL = 1.0, 16.0
+"""Logarithm of the density, a metre, that is expected at the bottom of the box, and by how much it falls to the top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +135,10 @@ class Field(nn.Module):
             scales.append(product)
         features = torch.cat(scales).t()
         out = self.density_net(features)
-        # At first nearly nothing, and less with height: what is opaque from the start hides the ground for good under
-        # a layer of paint. Later up to a density that stops everything within centimetres.
-        logs = out[:, 0] - 3 - (places[:, 2] + 1)
+        # At first dense at the bottom of the box alone: ground is low, and air is above it. What is opaque all over
+        # from the start hides the ground for good under a layer of paint. Later up to a density that stops everything
+        # within centimetres.
+        logs = out[:, 0] + _LOWEST - _FALL * (places[:, 2] + 1) / 2
         return torch.exp(logs.clamp(-12, 4)), torch.cat([features, out[:, 1:]], dim=1)
 
     def sample(self, rays: Rays, chance: torch.Generator | None = None) -> Samples:

@@ -179,12 +179,12 @@ class FieldRun:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.field = Field(self.config, torch.tensor(posed.box))
+            self._encoder = encoder_of(settings.sam) if settings.told or settings.pseudo else None
         networks = [*self.field.density_net.parameters(), *self.field.colour_net.parameters()]
         self._optimiser = torch.optim.Adam(
             [{"params": list(self.field.planes), "share": 1.0}, {"params": networks, "share": 0.25}],
             lr=settings.rate,
         )
-        self._encoder = encoder_of(settings.sam) if settings.told or settings.pseudo else None
         labels = np.stack([posed.views[number].labels for number in posed.labelled])
         self.codes = torch.tensor(np.setdiff1d(labels, [0]).astype(np.uint8))
         if not len(self.codes):
