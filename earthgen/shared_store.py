@@ -2,8 +2,8 @@
 
 It lies behind each machine's own store. An entry is bound to its key and checked when it is read, so a flipped
 bit, a torn or a renamed object is the same as none: the pixels are made again and put in its place. A store that
-fails or is slow while it is in use is left alone for a while; that costs speed, never an answer. Writes go on behind the
-computation and are waited for by `close`.
+fails or is slow while it is in use is left alone for a while; that costs speed, never an answer. Writes go on behind
+the computation and are waited for by `close`.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def open_engine(settings: Settings) -> WorldEngine:
     if engine.fingerprint != expected:
         engine.close()
         raise WeightsError(
-            f"the weights here make engine {engine.fingerprint} and the other workers run {expected}: they have changed "
-            "since the server was started; restart it"
+            f"the weights here make engine {engine.fingerprint} and the other workers run {expected}: they have "
+            "changed since the server was started; restart it"
         )
     return engine
 
