@@ -230,7 +230,9 @@ def test_rays_that_miss_the_box_see_white() -> None:
 
 def test_a_field_learns_a_small_scene(posed: PosedSet) -> None:
     before = torch.random.get_rng_state()
-    run = FieldRun(posed, FitSettings(colour_steps=120, semantic_steps=24, rays=320, rate=0.06), config=SMALL)
+    run = FieldRun(
+        posed, FitSettings(colour_steps=120, semantic_steps=24, rays=320, rate=0.06, pseudo=True), config=SMALL
+    )
     fitted = run.run()
     assert torch.equal(before, torch.random.get_rng_state())
     truth = posed.views[posed.held_out[0]]
@@ -244,7 +246,7 @@ def test_a_field_learns_a_small_scene(posed: PosedSet) -> None:
 
 
 def test_a_run_that_stops_goes_on_as_if_it_had_not(posed: PosedSet, tmp_path: Path) -> None:
-    settings = FitSettings(colour_steps=8, semantic_steps=4, rays=64)
+    settings = FitSettings(colour_steps=8, semantic_steps=4, rays=64, pseudo=True)
     whole = FieldRun(posed, settings, config=SMALL).run()
     for until in (5, 10, None):
         run = FieldRun(posed, settings, tmp_path, SMALL)

@@ -55,6 +55,9 @@ def views(
         Path | None,
         typer.Option(metavar="FILE", help="Checkpoint of segment-anything.  [default: EfficientNet-Lite0 sees]"),
     ] = None,
+    pseudo_labels: Annotated[
+        bool, typer.Option("--pseudo-labels", help="Learn from views without labels, too, where contrast is clear.")
+    ] = False,
     fly_around: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Flight around what was fitted: .webp or .gif.")
     ] = None,
@@ -82,7 +85,7 @@ def views(
     kind = next((name for name in KINDS if name == head), None)
     if kind is None:
         raise InvalidRequestError(f"head is {head!r}; allowed: {', '.join(KINDS)}")
-    settings = FitSettings(steps, steps // 2, head=kind, sam=None if sam is None else str(sam))
+    settings = FitSettings(steps, steps // 2, head=kind, pseudo=pseudo_labels, sam=None if sam is None else str(sam))
     if (output / TRANSFORMS).exists():
         posed = read_views(output)
     elif bbox is None:

@@ -72,7 +72,7 @@ class FitSettings:
     rate: float = 0.02
     head: Kind = "transformer"
     prior: bool = True
-    pseudo: bool = True
+    pseudo: bool = False
     sam: str | None = None
     seed: int = 0
 
