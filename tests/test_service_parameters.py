@@ -38,9 +38,18 @@ ROUTE_OF_A_WORLD = "/worlds/{world}"
 # What these do is tested where they are; they show no pixels.
 NO_BAND = {
     f"{ROUTE_OF_A_WORLD}{rest}"
-    for rest in ("", "/find", "/bands", "/perception/detect", "/perception/segment", "/agent")
+    for rest in (
+        "",
+        "/find",
+        "/bands",
+        "/perception/detect",
+        "/perception/segment",
+        "/agent",
+        "/exports",
+        "/exports/plan",
+    )
 }
-NOT_CALLED = {f"{ROUTE_OF_A_WORLD}{rest}" for rest in ("/find", "/perception/detect", "/perception/segment", "/agent")}
+NOT_CALLED = NO_BAND - {ROUTE_OF_A_WORLD, f"{ROUTE_OF_A_WORLD}/bands"}
 
 
 @pytest.fixture(scope="module")

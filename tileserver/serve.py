@@ -21,6 +21,8 @@ from tileserver.settings import Settings
 
 GRACE_S = 10
 """Seconds that running requests get to finish when the server is told to stop."""
+WORKER_SILENCE_S = 120
+"""Seconds after which a worker that says nothing is replaced; it is silent while it loads, for long on a busy machine."""
 
 
 class AddressInUseError(EarthgenError):
@@ -74,7 +76,13 @@ def serve(
         os.environ[FINGERPRINT_VARIABLE] = engine.fingerprint
         # Workers are fresh processes and read their settings from the environment, as any server does.
         os.environ.update(environment(settings, workers))
-        config = uvicorn.Config("tileserver.app:create_app", factory=True, workers=workers, **_options(settings))
+        config = uvicorn.Config(
+            "tileserver.app:create_app",
+            factory=True,
+            workers=workers,
+            timeout_worker_healthcheck=WORKER_SILENCE_S,
+            **_options(settings),
+        )
         with tempfile.TemporaryDirectory(prefix="earthgen-metrics-") as folder:
             # Read when a worker imports the library, which is after it was started.
             os.environ[FOLDER_VARIABLE] = folder
