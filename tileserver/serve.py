@@ -22,7 +22,7 @@ from tileserver.settings import Settings
 GRACE_S = 10
 """Seconds that running requests get to finish when the server is told to stop."""
 WORKER_SILENCE_S = 120
-"""Seconds after which a worker that says nothing is replaced; it is silent while it loads, for long on a busy machine."""
+"""Seconds after which a silent worker is replaced; it is silent while it loads, for long on a busy machine."""
 
 
 class AddressInUseError(EarthgenError):
