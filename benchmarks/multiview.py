@@ -33,8 +33,8 @@ from perception.multiview.posed import PosedSet, posed_set, read_views, write_vi
 
 SEEDS = (11, 12, 13)
 METHODS = {
-    "field": "field with the encoder's features and pseudo-labels (ours)",
-    "features": "... features, no pseudo-labels",
+    "field": "field with the encoder's features and pseudo-labels",
+    "features": "... features, no pseudo-labels (ours)",
     "plain": "the same field, no encoder: (b)",
     "convolution": "... ray convolution",
     "unet": "U-Net, single views, from scratch: (a)",

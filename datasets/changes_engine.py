@@ -69,9 +69,7 @@ _PROMPTS: dict[str, dict[bool, tuple[str, ...]]] = {
 }
 """What is asked for, close up and from afar: words that the weights were taught (docs/prompts.md)."""
 
-_SAID = frozenset(
-    prompt for kinds in _PROMPTS.values() for prompts in kinds.values() for prompt in prompts
-)
+_SAID = frozenset(prompt for kinds in _PROMPTS.values() for prompts in kinds.values() for prompt in prompts)
 """All of them."""
 
 _LAND = (
@@ -165,9 +163,7 @@ def layout_prompts(index: int) -> tuple[dict[str, str], dict[str, str]]:
         prompts: dict[str, set[str]] = {}
         for name, prompt in [*said, *((name, edit.prompt or edit.action) for name, edit in some)]:
             prompts.setdefault(name, set()).add(prompt)
-        found.append(
-            {name: next(iter(one)) for name, one in prompts.items() if len(one) == 1 and one <= _SAID}
-        )
+        found.append({name: next(iter(one)) for name, one in prompts.items() if len(one) == 1 and one <= _SAID})
     return found[0], found[1]
 
 
