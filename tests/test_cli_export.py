@@ -172,7 +172,7 @@ def test_ctrl_c_ends_it_at_once_and_keeps_what_is_done(engine: CoordinateEngine,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     shelf = tmp_path / "out.pmtiles.part" / "tiles.sqlite"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     # The journal has a length while tiles lie on the shelf that are not committed yet.
     journal = shelf.with_name("tiles.sqlite-journal")
     while not (journal.exists() and journal.stat().st_size) and time.monotonic() < deadline:

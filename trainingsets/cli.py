@@ -23,7 +23,6 @@ from earthgen.cli_options import (
     progress_bar,
 )
 from earthgen.errors import InvalidRequestError
-from earthgen.world import STANDARD
 
 if TYPE_CHECKING:
     from trainingsets.making import EngineOpener, Maker
@@ -122,6 +121,7 @@ def dump(
 
     Example: earthgen dump --task change-detection --format levir-cd --count 200 --seed 1 -o pairs
     """
+    from earthgen.world import STANDARD
     from trainingsets.making import EngineOpener
     from trainingsets.running import BACKENDS, check
     from trainingsets.spec import DumpSpec
