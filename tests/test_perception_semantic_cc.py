@@ -330,12 +330,15 @@ def test_it_can_learn_a_handful_of_pairs_in_three_stages() -> None:
     pair[1, 0] += 0.6 * change[1]
     net.train()
     schedule = Schedule(rate=5e-3, decay=0.0)
-    for stage, steps in zip(schedule.stages, (25, 100, 10), strict=True):
+    # Each stage until it has learnt, since sums of other processors and thread counts take other ways there.
+    for stage, aim in zip(schedule.stages, (0.15, 0.02, 0.12), strict=True):
         optimiser = schedule.optimiser(net, stage)
-        for _ in range(steps):
+        for _ in range(400):
             optimiser.zero_grad()
-            loss(net, stage, pair, change, speaker, [[text] for text in SENTENCES]).backward()
-            # At this rate a single step that is not bounded can throw the attention away, on some processors.
+            wrong = loss(net, stage, pair, change, speaker, [[text] for text in SENTENCES])
+            if float(wrong.detach()) < aim:
+                break
+            wrong.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimiser.step()
     # Batch norm has seen too few steps for its running means; three pairs are one batch here.
