@@ -20,18 +20,15 @@ that is change. Since some parts lie in both dates, a seam is no evidence. Compo
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 from scipy import ndimage
 
 from datasets.changes_composed import Picture, composed, covers
-from datasets.packs import DatasetNotFoundError
+from datasets.label_files import pack_folder, read_plane, read_rgb, read_table
 from datasets.pyramids import halved
 from trainingsets.changes import CLASSES, Bytes, ChangeSample
 
@@ -79,23 +76,23 @@ def read_real_pairs(labels: Path, split: Split, composed: int | None = None) -> 
 
 
 def _chesapeake(labels: Path, split: Split) -> Iterator[ChangeSample]:
-    folder = _folder(labels, "chesapeake_naip_landcover")
+    folder = pack_folder(labels, "chesapeake_naip_landcover")
     named = {1: "water", 2: "tree", 3: "low vegetation", 4: "bare ground", 6: "road"}
-    for row in _table(folder / "patches.csv"):
+    for row in read_table(folder / "patches.csv"):
         if row["split"] != split:
             continue
         name = row["name"]
-        cover = covers(_plane(folder / "landcover" / f"{name}.png"), named)
-        cover[_plane(folder / "buildings" / f"{name}.png") > 0] = _code("building")
+        cover = covers(read_plane(folder / "landcover" / f"{name}.png"), named)
+        cover[read_plane(folder / "buildings" / f"{name}.png") > 0] = _code("building")
         still = np.zeros(cover.shape, dtype=np.bool_)
-        before, after = _rgb(folder / "A" / f"{name}.png"), _rgb(folder / "B" / f"{name}.png")
+        before, after = read_rgb(folder / "A" / f"{name}.png"), read_rgb(folder / "B" / f"{name}.png")
         yield ChangeSample("chesapeake", name, name.rsplit("-", 1)[0], before, after, still, ~still, cover, cover)
 
 
 def _landsat(labels: Path, split: Split) -> Iterator[ChangeSample]:
     """One scene each: the labels are single pixels and patches, most of the ground has none."""
     city = "taizhou" if split == "train" else "nanjing"
-    with np.load(_folder(labels, "landsat_cd") / f"{city}.npz") as arrays:
+    with np.load(pack_folder(labels, "landsat_cd") / f"{city}.npz") as arrays:
         first, second, label = arrays["t1"], arrays["t2"], arrays["label"]
     before, after = (np.stack([_stretched(raw[band]) for band in (2, 1, 0)], axis=-1) for raw in (first, second))
     unknown = np.zeros(label.shape, dtype=np.uint8)
@@ -104,18 +101,18 @@ def _landsat(labels: Path, split: Split) -> Iterator[ChangeSample]:
 
 def _joplin(labels: Path, split: Split) -> Iterator[ChangeSample]:
     """Major damage and destruction are change, minor damage is left open."""
-    folder = _folder(labels, "joplin_tornado")
+    folder = pack_folder(labels, "joplin_tornado")
     if split == "train":
         return
-    for row in _table(folder / "tiles.csv"):
+    for row in read_table(folder / "tiles.csv"):
         name = row["name"]
-        damage = _plane(folder / "damage" / f"{name}.png")
+        damage = read_plane(folder / "damage" / f"{name}.png")
         change = damage >= 3
         near = ndimage.distance_transform_edt(~change) <= _DEBRIS if change.any() else change
         known = change | (damage == 1) | ((damage == 0) & ~near)
         before = np.where(damage > 0, _code("building"), 0).astype(np.uint8)
         after = np.where((damage > 0) & ~change, _code("building"), 0).astype(np.uint8)
-        first, second = (_rgb(folder / date / f"{name}.jpg") for date in "AB")
+        first, second = (read_rgb(folder / date / f"{name}.jpg") for date in "AB")
         yield ChangeSample("joplin", name, name.split("_")[0], first, second, change, known, before, after)
 
 
@@ -124,10 +121,10 @@ def _joplin(labels: Path, split: Split) -> Iterator[ChangeSample]:
 
 def _dubai(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
     """Six classes at some 1.5 m; vegetation may be trees or lower, so it has no name here."""
-    folder = _folder(labels, "dubai_segmentation")
+    folder = pack_folder(labels, "dubai_segmentation")
     pictures = [
-        Picture(row["name"], _rgb(path), _plane(folder / "masks" / f"{row['name']}.png"), False)
-        for row in _table(folder / "images.csv")
+        Picture(row["name"], read_rgb(path), read_plane(folder / "masks" / f"{row['name']}.png"), False)
+        for row in read_table(folder / "images.csv")
         if row["split"] == split and (path := folder / "images" / f"{row['name']}.jpg").is_file()
     ]
     yield from composed("dubai", pictures, {1: "building", 2: "bare ground", 3: "road", 5: "water"}, split, count)
@@ -135,14 +132,14 @@ def _dubai(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
 
 def _kampala(labels: Path, split: Split, count: int) -> Iterator[ChangeSample]:
     """Roofs at 0.3 m; what is no roof has no name."""
-    folder = _folder(labels, "oam_kampala_buildings")
+    folder = pack_folder(labels, "oam_kampala_buildings")
     pictures = []
-    for row in _table(folder / "tiles.csv"):
+    for row in read_table(folder / "tiles.csv"):
         gsd = float(row["gsd_m"])
         if (row["split"] == "train") != (split == "train") or gsd < 0.1:
             continue
-        pixels = _rgb(folder / "images" / f"{row['name']}.jpg")
-        codes = (_plane(folder / "masks" / f"{row['name']}.png") > 0).astype(np.uint8)
+        pixels = read_rgb(folder / "images" / f"{row['name']}.jpg")
+        codes = (read_plane(folder / "masks" / f"{row['name']}.png") > 0).astype(np.uint8)
         if gsd < 0.25:
             pixels, codes = halved(pixels), codes[1::2, 1::2]
         pictures.append(Picture(row["name"], pixels, codes, True))
@@ -162,26 +159,3 @@ def _stretched(raw: Bytes) -> Bytes:
     dark, bright = _DISPLAY
     shown = dark + (raw - low) * (bright - dark) / max(1.0, high - low)
     return np.asarray(np.clip(np.rint(shown), 0, 255), dtype=np.uint8)
-
-
-def _folder(labels: Path, pack: str) -> Path:
-    folder = labels / pack
-    if not folder.is_dir():
-        raise DatasetNotFoundError(f"pack {pack} is missing: {folder} is not a folder")
-    return folder
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise DatasetNotFoundError(f"{path} is missing")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _rgb(path: Path) -> Bytes:
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
-def _plane(path: Path) -> npt.NDArray[np.uint8]:
-    picture = Image.open(path)
-    return np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.uint8)

@@ -15,7 +15,6 @@ prompt.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from scipy import ndimage
 
 from datasets.changes_composed import composed_of_engine
 from datasets.changes_engine import layout_prompts, read_engine_pairs
-from datasets.packs import DatasetNotFoundError
+from datasets.label_files import pack_folder, read_plane, read_rgb, read_table
 from datasets.referring import KINDS, Bytes, Mask, Scene
 from trainingsets.changes import CLASSES, ChangeSample, date_effects, generator
 
@@ -214,29 +213,28 @@ def heard(pixels: Bytes, cover: Bytes) -> Mask:
 
 
 def _dubai(labels: Path, split: Split) -> Iterator[Ground]:
-    folder = _folder(labels, "dubai_segmentation")
+    folder = pack_folder(labels, "dubai_segmentation")
     kinds = {1: "building", 2: "bare ground", 3: "road", 4: "vegetation", 5: "water"}
-    for row in _table(folder / "images.csv"):
+    for row in read_table(folder / "images.csv"):
         path = folder / "images" / f"{row['name']}.jpg"
         if row["split"] == split and path.is_file():
-            raw = _plane(folder / "masks" / f"{row['name']}.png")
+            raw = read_plane(folder / "masks" / f"{row['name']}.png")
             known = ndimage.binary_dilation(raw == 0, iterations=1)
             codes = _coded(raw, kinds)
-            yield Ground(
-                "dubai", row["name"], row["name"], _rgb(path), codes, ~known, tuple(kinds.values()), (160, 420), True
-            )
+            named = tuple(kinds.values())
+            yield Ground("dubai", row["name"], row["name"], read_rgb(path), codes, ~known, named, (160, 420), True)
 
 
 def _kampala(labels: Path, split: Split) -> Iterator[Ground]:
-    folder = _folder(labels, "oam_kampala_buildings")
+    folder = pack_folder(labels, "oam_kampala_buildings")
     outlines = json.loads((folder / "buildings.geojson").read_text(encoding="utf-8"))["features"]
-    for row in _table(folder / "tiles.csv"):
+    for row in read_table(folder / "tiles.csv"):
         if (row["split"] == "train") != (split == "train"):
             continue
-        mask = _plane(folder / "masks" / f"{row['name']}.png") > 0
+        mask = read_plane(folder / "masks" / f"{row['name']}.png") > 0
         roofs = _roofs(outlines, int(row["z"]), int(row["x"]), int(row["y"]), mask)
         codes = np.where(mask, 1 + KINDS.index("building"), 0).astype(np.uint8)
-        pixels = _rgb(folder / "images" / f"{row['name']}.jpg")
+        pixels = read_rgb(folder / "images" / f"{row['name']}.jpg")
         known = np.ones(mask.shape, dtype=np.bool_)
         # One place has tiles of three zooms; a tile of the finest lies in one of the coarsest.
         place = f"{int(row['x']) >> (int(row['z']) - 19)}-{int(row['y']) >> (int(row['z']) - 19)}"
@@ -262,17 +260,17 @@ def _roofs(
 
 
 def _chesapeake(labels: Path, split: Split) -> Iterator[Ground]:
-    folder = _folder(labels, "chesapeake_naip_landcover")
+    folder = pack_folder(labels, "chesapeake_naip_landcover")
     kinds = {1: "water", 2: "tree", 3: "low vegetation", 4: "bare ground", 6: "road"}
-    for row in _table(folder / "patches.csv"):
+    for row in read_table(folder / "patches.csv"):
         if row["split"] != split:
             continue
         name = row["name"]
-        codes = _coded(_plane(folder / "landcover" / f"{name}.png"), kinds)
-        codes[_plane(folder / "buildings" / f"{name}.png") > 0] = 1 + KINDS.index("building")
+        codes = _coded(read_plane(folder / "landcover" / f"{name}.png"), kinds)
+        codes[read_plane(folder / "buildings" / f"{name}.png") > 0] = 1 + KINDS.index("building")
         known = np.ones(codes.shape, dtype=np.bool_)
         for date in "AB":
-            pixels = _rgb(folder / date / f"{name}.png")
+            pixels = read_rgb(folder / date / f"{name}.png")
             yield Ground("chesapeake", f"{name}-{date}", name, pixels, codes, known, CLASSES, (150, 256), True)
 
 
@@ -282,29 +280,3 @@ def _coded(raw: Bytes, kinds: Mapping[int, str]) -> Bytes:
         table[code] = 1 + KINDS.index(kind)
     coded: Bytes = table[raw]
     return coded
-
-
-# --- Files ---
-
-
-def _folder(labels: Path, pack: str) -> Path:
-    folder = labels / pack
-    if not folder.is_dir():
-        raise DatasetNotFoundError(f"pack {pack} is missing: {folder} is not a folder")
-    return folder
-
-
-def _table(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise DatasetNotFoundError(f"{path} is missing")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def _rgb(path: Path) -> Bytes:
-    return np.asarray(Image.open(path).convert("RGB"))
-
-
-def _plane(path: Path) -> Bytes:
-    picture = Image.open(path)
-    return np.asarray(picture.convert("L") if picture.mode == "1" else picture).astype(np.uint8)

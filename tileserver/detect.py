@@ -23,20 +23,17 @@ from earthgen.pyramid import (
     EQUATOR_GSD,
     MAX_ZOOM,
     Box,
-    bounds_box,
     box_bounds,
     box_mercator_bounds,
-    check_bounds,
     ground_sampling_distance,
     world_size,
-    zoom_for_gsd,
 )
 from earthgen.registry import BUILT_IN
 from earthgen.world import MAX_PROMPT_CHARACTERS, MAX_SEED, Quality, World
 from tileserver.admission import Cancelled
 from tileserver.dependencies import BY_PROMPT, named_world, service_of
 from tileserver.service import Service
-from tileserver.watching import Answer, LoadedDetector
+from tileserver.watching import Answer, LoadedDetector, asked_box
 
 if TYPE_CHECKING:
     from perception.pair import Pair
@@ -240,7 +237,9 @@ async def comparison_of(
     if date is not None:
         raise InvalidRequestError(f"date is {date!r}; say before_date and after_date in the body, since there are two")
     after = await _later_world(request, name, before, asked.after_world)
-    comparison = Comparison(before.at(asked.before_date), after.at(asked.after_date), _box_of(asked))
+    comparison = Comparison(
+        before.at(asked.before_date), after.at(asked.after_date), asked_box(asked.bbox, asked.zoom, asked.gsd)
+    )
     box = comparison.box
     for value in (comparison.before, comparison.after):
         value.check_zoom(box.zoom)
@@ -263,14 +262,6 @@ async def _later_world(request: Request, name: str, before: World, other: OtherW
         return dataclasses.replace(before, **given)
     everything = dict.fromkeys(("seed", "prompt", "negative", "guidance", "gsd", "quality"))
     return await named_world(request, other.world or name, **(everything | {"quality": before.quality} | given))
-
-
-def _box_of(asked: ComparisonRequest) -> Box:
-    check_bounds(asked.bbox)
-    if asked.gsd is None:
-        assert asked.zoom is not None  # One of the two is there: see ComparisonRequest.
-        return bounds_box(asked.bbox, asked.zoom)
-    return bounds_box(asked.bbox, zoom_for_gsd(asked.gsd, (asked.bbox[1] + asked.bbox[3]) / 2))
 
 
 def _answer(

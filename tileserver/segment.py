@@ -21,20 +21,17 @@ from earthgen.pyramid import (
     EQUATOR_GSD,
     MAX_ZOOM,
     Box,
-    bounds_box,
     box_bounds,
     box_mercator_bounds,
-    check_bounds,
     ground_sampling_distance,
     point_pixel,
-    zoom_for_gsd,
 )
 from earthgen.world import World
 from tileserver.admission import Cancelled
 from tileserver.dependencies import named_world, service_of
 from tileserver.detect import GEOJSON, GEOTIFF, MOST_AREAS, Day, pixel_areas
 from tileserver.service import Service
-from tileserver.watching import Answer, LoadedSegmenter
+from tileserver.watching import Answer, LoadedSegmenter, asked_box
 
 if TYPE_CHECKING:
     from perception.segmentation import Segmentation
@@ -198,7 +195,7 @@ async def segment(
     if date is not None:
         raise InvalidRequestError(f"date is {date!r}; say it in the body")
     service = service_of(request)
-    job = Search(world.at(asked.date), _box_of(asked))
+    job = Search(world.at(asked.date), asked_box(asked.bbox, asked.zoom, asked.gsd))
     job.world.check_zoom(job.box.zoom)
     limit = service.settings.detect_pixels
     if job.box.width * job.box.height > limit:
@@ -222,14 +219,6 @@ async def segment(
     contents = {"tif": (answer.geotiff, GEOTIFF), "png": (answer.png, PNG), "geojson": (answer.geojson, GEOJSON)}
     content, media_type = contents[chosen]
     return Response(content, media_type=media_type, headers=headers)
-
-
-def _box_of(asked: SegmentRequest) -> Box:
-    check_bounds(asked.bbox)
-    if asked.gsd is None:
-        assert asked.zoom is not None  # One of the two is there: see SegmentRequest.
-        return bounds_box(asked.bbox, asked.zoom)
-    return bounds_box(asked.bbox, zoom_for_gsd(asked.gsd, (asked.bbox[1] + asked.bbox[3]) / 2))
 
 
 def _answer(

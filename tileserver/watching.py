@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from earthgen.errors import EarthgenError, InvalidRequestError
+from earthgen.pyramid import Bounds, Box, bounds_box, check_bounds, zoom_for_gsd
 
 if TYPE_CHECKING:
     from perception.agent.scene import Scene
@@ -25,6 +26,19 @@ _ID_CHARACTERS = 12
 _KEPT_SCENES = 4
 """Pairs that were asked about lately: the next question about one makes no pictures and runs no detector."""
 _logger = logging.getLogger(__name__)
+
+
+def asked_box(bbox: Bounds, zoom: int | None, gsd: float | None) -> Box:
+    """The whole pixels that cover a box in degrees, at the zoom or at the metres per pixel, of which one is given.
+
+    Raises:
+        AddressError: the box is none.
+    """
+    check_bounds(bbox)
+    if gsd is None:
+        assert zoom is not None
+        return bounds_box(bbox, zoom)
+    return bounds_box(bbox, zoom_for_gsd(gsd, (bbox[1] + bbox[3]) / 2))
 
 
 @dataclass(frozen=True, slots=True)
