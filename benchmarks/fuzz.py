@@ -306,7 +306,7 @@ async def _one(client: httpx.AsyncClient, asked: Asked, seen: Seen) -> None:
     if status >= 500:
         seen.failed += 1
         if len(seen.failures) < SHOWN:
-            seen.failures.append(f"{status} {said} {asked.method} {asked.path[:300]} {(asked.body or b'')[:600]!r}")
+            seen.failures.append(f"{status} {asked.method} {asked.path[:300]} {(asked.body or b'')[:600]!r}: {said}")
         # Whole and at once: a run that is stopped has still told what to try again.
         typer.echo(f"{status} after {seconds:.1f} s: {said}: {asked}", err=True)
 
