@@ -236,6 +236,7 @@ def test_masks_have_only_codes_of_their_legend(task: str) -> None:
     item, sample = made(task, 7)
     known = legends(item.spec)
     assert set(sample.masks) == set(known)
+    assert (sample.posed is not None) == (task == "multi-view")
     for role, codes in sample.masks.items():
         assert codes.dtype == np.uint8 and codes.shape == (128, 128)
         assert set(np.unique(codes)) <= {0} | {part.code for part in known[role]}
@@ -372,8 +373,8 @@ def test_shards_are_all_items_once_and_whole_scenes(spec: DumpSpec, count: int) 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_every_format_is_the_same_after_limits_and_resumes(tmp_path: Path, form: str) -> None:
-    task = {"levir-mci": "change-caption", "second": "semantic-change"}.get(form, "change-detection")
-    spec = spec_of(task, form, count=5, size=64)
+    tasks = {"levir-mci": "change-caption", "second": "semantic-change", "nerf": "multi-view"}
+    spec = spec_of(tasks.get(form, "change-detection"), form, count=5, size=64, views=6)
     assert dump(tmp_path / "whole", spec).complete
     stopped = dump(tmp_path / "parts", spec, limits=Limits(seconds=0.0))
     assert stopped == Outcome(0, 5, False, "the limit of 0 seconds is reached")

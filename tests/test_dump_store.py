@@ -141,7 +141,7 @@ def test_workers_that_cannot_reach_the_store_say_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_every_world_of_a_dump_is_of_its_quality(task: str) -> None:
     for quality in ("draft", "best"):
-        spec = DumpSpec(task=task, format="hf", count=4, size=64, gsds=(2.4,), quality=quality)
+        spec = DumpSpec(task=task, format="hf", count=4, size=64, gsds=(0.6,), quality=quality)
         sample = TASKS[task].make(PaintingMaker(), item_of(spec, 1))
         assert {view.world.quality for view in sample.views.values()} == {quality}
 

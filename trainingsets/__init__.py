@@ -9,6 +9,8 @@ so any number of processes may make them in any order, and the folder's bytes do
     areas.py       edits that change a part of a tile, and the pixels they change
     words.py       captions, phrases and questions from what changed
     sample.py      pictures, masks and words of one item
+    posed_views.py places seen from all sides
+    resampling.py  pictures with other pixels
     tasks.py       the tasks, each a function from an item to a sample
     formats/       folders that the field's loaders open
     keeping.py     conditions on scores, read and spelled

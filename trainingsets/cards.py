@@ -14,7 +14,7 @@ from trainingsets.formats.base import json_bytes
 from trainingsets.keeping import SCORES, parse
 from trainingsets.sheet import sheet
 from trainingsets.spec import SPLITS
-from trainingsets.tasks import task_of
+from trainingsets.tasks import kind_of, task_of
 
 LICENCE = "apache-2.0"
 CROISSANT = "croissant.json"
@@ -46,7 +46,7 @@ class Counts:
             self.phrases += bool(thing["phrase"])
         for role, mask in record["masks"].items():
             for name, count in mask["pixels"].items():
-                self.pixels[role, name] += count
+                self.pixels[kind_of(role), name] += count
         self.captions += len(record["captions"])
         self.questions += len(record["questions"])
         self.unchanged += "before" in record["views"] and not record["things"]

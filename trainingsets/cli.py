@@ -43,17 +43,18 @@ def dump(
         typer.Option(
             metavar="NAME",
             help="classification, segmentation, change-detection, semantic-change, change-caption, vqa,"
-            " change-dialogue, referring, super-resolution, time-series.",
+            " change-dialogue, referring, super-resolution, multi-view, time-series.",
         ),
     ],
     form: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             metavar="NAME",
-            help="geotiff (with STAC), coco, webdataset, hf, parquet; of pairs also levir-cd, levir-mci, second.",
+            help="geotiff (with STAC), coco, webdataset, hf, parquet; of pairs also levir-cd, levir-mci, second; of"
+            " multi-view nerf or webdataset.  [default: hf, or nerf]",
         ),
-    ] = "hf",
+    ] = None,
     count: Annotated[int, typer.Option(metavar="N", help="Items.")] = 100,
     seed: Annotated[int, typer.Option(metavar="INTEGER", help="Chooses worlds, places and edits.")] = 0,
     size: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a picture: 64 to 2048, a multiple of 32.")] = 256,
@@ -74,6 +75,14 @@ def dump(
     ] = "0.7,0.15,0.15",
     steps: Annotated[int, typer.Option(metavar="N", help="Dates of a time series.")] = 6,
     scale: Annotated[int, typer.Option(metavar="N", help="Of super-resolution: 2, 4, 8 or 16.")] = 4,
+    low_gsd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Of super-resolution, in place of --scale: any metres per pixel of low pictures; --gsd is of high ones.",
+        ),
+    ] = None,
+    views: Annotated[int, typer.Option(metavar="N", help="Of multi-view: of each scene.")] = 24,
     same_day: Annotated[
         bool, typer.Option("--same-day", help="Give pictures of several dates no light, haze and noise of their own.")
     ] = False,
@@ -130,7 +139,7 @@ def dump(
     chosen = task_of(task)
     spec = DumpSpec(
         task=task,
-        format=form,
+        format=form or (chosen.formats or ("hf",))[0],
         count=count,
         seed=seed,
         size=size,
@@ -140,6 +149,8 @@ def dump(
         splits=_numbers(splits, "splits"),  # type: ignore[arg-type]
         steps=steps,
         scale=scale,
+        low_gsds=() if low_gsd is None else _numbers(low_gsd, "low-gsd"),
+        views=views,
         date_effects=not same_day,
         keep_if=keep_if,
         quality=quality or STANDARD,  # type: ignore[arg-type]  # checked by the specification

@@ -251,6 +251,9 @@ def _decoded(name: str, content: bytes) -> Bytes | None:
         except RasterioError as error:
             raise ValueError(str(error)) from error
         return np.ascontiguousarray(np.moveaxis(bands, 0, -1) if len(bands) > 1 else bands[0])
+    if ending == ".npy":
+        np.load(io.BytesIO(content), allow_pickle=False)
+        return None
     if ending in _PICTURES:
         with Image.open(io.BytesIO(content)) as picture:
             return np.asarray(picture)
@@ -339,7 +342,7 @@ def _check_balance(report: Report) -> None:
 
 def _row(folder: DumpFolder, record: Record, decoded: dict[str, Bytes]) -> bytes:
     known = legends(folder.spec)
-    cells = [decoded[view["file"]] for view in record["views"].values()]
+    cells = [_colours(decoded[view["file"]]) for view in record["views"].values()]
     for role, mask in record["masks"].items():
         codes = decoded.get(mask["file"])
         if codes is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from earthgen.pyramid import TILE_SIZE, Box, point_pixel
 from earthgen.world import Root
 from trainingsets.errors import DumpSpecError
-from trainingsets.spec import SPLITS, DumpSpec, Split, generator, zoom_of
+from trainingsets.spec import SPLITS, DumpSpec, Split, generator
 
 T = TypeVar("T")
 
@@ -82,7 +82,8 @@ def scene_number(spec: DumpSpec, index: int) -> int:
 def tile_box(spec: DumpSpec, scene: Scene, index: int) -> Box:
     """The pixels of an item."""
     down, right = divmod(index % spec.tiles_per_scene, _across(spec))
-    return Box(scene.zoom, scene.row + down * spec.size, scene.column + right * spec.size, spec.size, spec.size)
+    side = spec.ground(scene.gsd)[1]
+    return Box(scene.zoom, scene.row + down * side, scene.column + right * side, side, side)
 
 
 def scene_of(spec: DumpSpec, number: int) -> Scene:
@@ -90,7 +91,7 @@ def scene_of(spec: DumpSpec, number: int) -> Scene:
     split = _split_pattern(spec.splits)[number % _PERIOD]
     root = _in_turns(spec.roots, spec.seed, 1, number)
     gsd = _in_turns(spec.gsds, spec.seed, 2, number)
-    zoom = zoom_of(gsd)
+    zoom, side = spec.ground(gsd)
     base = int(generator(3, spec.seed).integers(1 << 32))
     centres, slot, slots = _slots(root, split, _extent(spec), _across(spec))
     total = len(centres) * slots * slots
@@ -102,8 +103,13 @@ def scene_of(spec: DumpSpec, number: int) -> Scene:
     latitude = centres[place][1] - (down - slots / 2) * slot
     row, column = point_pixel(longitude, latitude, zoom)
     # Whole tiles of the lattice, the next one to the south-east of the slot's corner.
-    row, column = (-(-value // spec.size) * spec.size for value in (row, column))
+    row, column = (-(-value // side) * side for value in (row, column))
     return Scene(number, split, root, gsd, zoom, base << 24 | number, row, column)
+
+
+def low_gsd_of(spec: DumpSpec, number: int) -> float:
+    """The GSD of the low picture of a scene's super-resolution pairs: each of `low_gsds` as often."""
+    return _in_turns(spec.low_gsds, spec.seed, 7, number)
 
 
 def class_of(names: tuple[str, ...], spec: DumpSpec, number: int) -> str:
@@ -139,8 +145,8 @@ def _across(spec: DumpSpec) -> int:
 
 def _extent(spec: DumpSpec) -> float:
     """Degrees of longitude that the widest scene spans; it spans fewer of latitude."""
-    coarsest = min(map(zoom_of, spec.gsds))
-    return _across(spec) * spec.size * 360.0 / (TILE_SIZE << coarsest)
+    grounds = map(spec.ground, spec.gsds)
+    return max(_across(spec) * side * 360.0 / (TILE_SIZE << zoom) for zoom, side in grounds)
 
 
 @cache

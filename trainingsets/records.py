@@ -3,7 +3,8 @@
 A record, as JSON types: `index`, `key`, `split`, `scene`, `metres` (a pixel, in the middle), `label`, `views` and
 `masks` by role with their `file`, `things` (class, box, polygons, run lengths, phrase), `captions`, `questions`,
 `about`, `worlds` by id, and `files` with their SHA-256. Views say which `world`, which `box` (zoom, row, column,
-height, width), which `bounds` (degrees) and which `date`. Records of a dump that keeps by scores have `scores`.
+height, width), which `bounds` (degrees) and which `date`; of pictures of any GSD and of posed views the box is their
+ground, in pixels of its level. Records of a dump that keeps by scores have `scores`.
 """
 
 from __future__ import annotations
@@ -47,11 +48,7 @@ def item_files(folder: DumpFolder, form: Format, item: Item, sample: Sample) -> 
     """The record of an item and its files by name."""
     record = record_of(form, item, sample)
     known = legends(item.spec)
-    files = {record["views"][role]["file"]: form.encode_view(view, record) for role, view in sample.views.items()}
-    for role, codes in sample.masks.items():
-        if role in record["masks"]:
-            files[record["masks"][role]["file"]] = form.encode_mask(role, codes, known[role], sample)
-    files |= form.more_files(item, record)
+    files = form.files(item, record, sample, known)
     record["files"] = {name: digest(content) for name, content in sorted(files.items())}
     if form.packed:
         files = {folder.part_name(item.index): form.pack(files)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from rasterio.features import rasterize, shapes
 from earthgen.bands import BandClass
 from earthgen.pyramid import Box
 from earthgen.world import World
+
+if TYPE_CHECKING:
+    from perception.multiview.posed import PosedSet
 
 Bytes = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -24,9 +27,9 @@ class View:
     """A picture and where it comes from.
 
     Attributes:
-        pixels: uint8 (h, w, 3).
+        pixels: uint8 (h, w, 3); of a posed view (h, w, 4), with how much of a pixel shows the scene as alpha.
         world: what it shows.
-        box: where.
+        box: where; the pixels of a level whose ground the picture shows, be it with as many pixels or with others.
         date: the ISO date that it stands for.
     """
 
@@ -74,6 +77,7 @@ class Sample:
         captions: sentences that are true.
         questions: with answers.
         about: what else is known, as JSON types.
+        posed: poses and depths, if its pictures are posed views.
     """
 
     views: dict[str, View]
@@ -83,6 +87,7 @@ class Sample:
     captions: tuple[str, ...] = ()
     questions: tuple[Question, ...] = ()
     about: dict[str, Any] = field(default_factory=dict)
+    posed: PosedSet | None = None
 
 
 def polygons_of(mask: Mask) -> list[list[float]]:

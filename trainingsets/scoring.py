@@ -40,6 +40,8 @@ def names_of(spec: DumpSpec) -> tuple[str, ...]:
 def check_scores(spec: DumpSpec) -> None:
     """Raise DumpSpecError unless a dump's items have the scores that they are kept by."""
     names = names_of(spec)
+    if names and spec.task == "multi-view":
+        raise DumpSpecError(f"keep-if names {names[0]}, which is for pictures from above; multi-view has none")
     if set(names) & set(_OF_PICTURES) and spec.size < SIDE:
         raise DumpSpecError(f"keep-if needs pictures of at least {SIDE} pixels for {names[0]}; size is {spec.size}")
     if "class_p" in names and set(spec.roots) != {"prompt"}:
@@ -84,7 +86,7 @@ def is_kept(spec: DumpSpec, scores: Scores) -> bool:
 def _of_pictures(item: Item, sample: Sample) -> dict[str, float]:
     """Scores of the worst picture; small ones, such as the coarse one of super-resolution, have none."""
     scores = [
-        shipped_scorer().score(view.pixels, item.metres * 2.0 ** (item.box.zoom - view.box.zoom))
+        shipped_scorer().score(view.pixels, item.metres * (item.spec.size / view.pixels.shape[1]))
         for view in sample.views.values()
         if min(view.pixels.shape[:2]) >= SIDE
     ]

@@ -21,14 +21,20 @@ _MOST_CELLS = 8
 
 def preview(sample: Sample, legends: Mapping[str, Legend]) -> bytes:
     """The pictures and masks of an item in a row, as PNG."""
-    cells = [view.pixels for view in sample.views.values()]
+    cells = [view.pixels[..., :3] for view in sample.views.values()]
     cells += [drawn(codes, legends[role]) for role, codes in sample.masks.items()]
     return png(row(cells, len(sample.views)))
 
 
 def row(cells: Sequence[Bytes], views: int) -> Bytes:
-    """Pictures (h, w, 3), the first `views` of which are no masks, beside each other; of many masks only the last."""
-    if len(cells) > _MOST_CELLS:
+    """Pictures (h, w, 3), the first `views` of which are no masks, beside each other.
+
+    Of many masks only the last is shown; of many pictures the first ones and the first masks.
+    """
+    if views >= _MOST_CELLS:
+        half = _MOST_CELLS // 2
+        cells = [*cells[:half], *cells[views : views + half]]
+    elif len(cells) > _MOST_CELLS:
         cells = [*cells[:views], cells[-1]]
     whole = np.full((_CELL, len(cells) * (_CELL + _GAP) - _GAP, 3), 255, dtype=np.uint8)
     for number, cell in enumerate(cells):

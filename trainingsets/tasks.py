@@ -10,19 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import label
 
 from earthgen.bands import BUILDINGS, LAND_COVER, BandClass
-from earthgen.pyramid import Box, ground_sampling_distance, row_latitudes
+from earthgen.pyramid import EQUATOR_GSD, MAX_ZOOM, Box, ground_sampling_distance, row_latitudes
 from earthgen.world import Action, Edit, Root, World
 from trainingsets.areas import MAX_AREAS, Area, around, draw_areas, is_seen, share_of
 from trainingsets.errors import DumpSpecError
 from trainingsets.grounds import COVER, COVER_NAMES, SCENES, Ground, cover_code
 from trainingsets.making import Maker
-from trainingsets.places import Scene, check_places, class_of, scene_number, scene_of, tile_box
+from trainingsets.places import Scene, check_places, class_of, low_gsd_of, scene_number, scene_of, tile_box
+from trainingsets.posed_views import LABELS, labels_role, posed_views, view_names
+from trainingsets.resampling import area_mean
 from trainingsets.sample import Bytes, Legend, Mask, Question, Sample, Thing, View
 from trainingsets.spec import DumpSpec, generator
 from trainingsets.words import SENTENCES, Event, captions, dialogue, phrase, place_name, questions
@@ -33,6 +36,8 @@ _SAME = 1 / 6
 """Share of pairs in which nothing changes."""
 _LEAST_PIECE = 64
 """Pixels of the smallest piece of land cover that is a thing of its own."""
+_LEAST_LOW = 8
+"""Pixels along a side of the smallest low picture."""
 BEFORE, AFTER = "2021-06-15", "2025-06-15"
 """Dates of the pictures of a pair; of a single picture the second."""
 
@@ -62,7 +67,9 @@ class Item:
     def metres(self) -> float:
         """True metres per pixel in the middle."""
         latitude = float(row_latitudes(self.box.zoom, self.box.row + self.box.height // 2, 1)[0])
-        return round(ground_sampling_distance(self.box.zoom, latitude), 4)
+        metres = ground_sampling_distance(self.box.zoom, latitude)
+        # Pictures of any GSD have other pixels than the level that they are made from.
+        return round(metres * self.box.width / self.spec.size if self.spec.low_gsds else metres, 4)
 
     def random(self, *key: int) -> np.random.Generator:
         """Chance of its own."""
@@ -107,6 +114,8 @@ class Task:
         bands: those that it reads.
         gsds: metres per pixel if nobody says.
         paired: whether its pictures are "before" and "after".
+        formats: those that hold it; None for all that do not say otherwise.
+        needs: packages that it is made with, and the extra of earthgen that brings them.
     """
 
     name: str
@@ -120,18 +129,54 @@ class Task:
     bands: tuple[str, ...] = ()
     gsds: tuple[float, ...] = (0.6, 2.4, 9.6)
     paired: bool = False
+    formats: tuple[str, ...] | None = None
+    needs: tuple[tuple[str, ...], str] = ((), "")
 
     def check(self, spec: DumpSpec) -> None:
         """Raise DumpSpecError if it cannot make such a dump."""
+        packages, extra = self.needs
+        absent = [name for name in packages if find_spec(name) is None]
+        if absent:
+            raise DumpSpecError(
+                f'task {self.name} needs {", ".join(absent)}; install it: pip install "earthgen[{extra}]"'
+            )
         foreign = sorted(set(spec.roots) - set(self.roots))
         if foreign:
             raise DumpSpecError(
                 f"task {self.name} has no labels for worlds of root {', '.join(foreign)};"
                 f" allowed: {', '.join(self.roots)}"
             )
-        if self.name == "super-resolution" and spec.size // spec.scale < 8:
-            raise DumpSpecError(f"pictures of {spec.size} pixels are too small for scale {spec.scale}")
+        if spec.low_gsds and self.name != "super-resolution":
+            raise DumpSpecError(f"task {self.name} has no low GSD; super-resolution has")
+        if self.name == "super-resolution":
+            _check_zooms(spec)
+        if self.name == "multi-view":
+            _check_views(spec)
         check_places(spec)
+
+
+def _check_zooms(spec: DumpSpec) -> None:
+    if not spec.low_gsds and spec.size // spec.scale < _LEAST_LOW:
+        raise DumpSpecError(f"pictures of {spec.size} pixels are too small for scale {spec.scale}")
+    for gsd in spec.gsds if spec.low_gsds else ():
+        low = max(spec.low_gsds)
+        if low_side(spec, gsd, low) < _LEAST_LOW:
+            raise DumpSpecError(
+                f"{spec.size} pixels of {gsd:g} m are {spec.size * gsd / low:.1f} of {low:g} m;"
+                f" at least {_LEAST_LOW} are needed: raise the size"
+            )
+
+
+def _check_views(spec: DumpSpec) -> None:
+    from perception.multiview.cameras import MAX_SIZE
+
+    if spec.size > MAX_SIZE:
+        raise DumpSpecError(f"views have at most {MAX_SIZE} pixels along a side; size is {spec.size}")
+    coarse = [gsd for gsd in spec.gsds if spec.ground(gsd)[0] < MAX_ZOOM]
+    if coarse:
+        raise DumpSpecError(
+            f"GSD of multi-view is {coarse[0]:g} m; single houses have to be seen, so 0.6 alone is allowed"
+        )
 
 
 # --- One picture ---
@@ -159,6 +204,8 @@ def _segmentation(maker: Maker, item: Item) -> Sample:
 
 def _super_resolution(maker: Maker, item: Item) -> Sample:
     world = item.world(SCENES)
+    if item.spec.low_gsds:
+        return _any_zooms(maker, item, world)
     scale, box = item.spec.scale, item.box
     coarse = Box(
         box.zoom - scale.bit_length() + 1,
@@ -172,6 +219,42 @@ def _super_resolution(maker: Maker, item: Item) -> Sample:
         "high": View(maker.engine.pixels(world, box), world, box, AFTER),
     }
     return Sample(views, about={"scale": scale, "low_metres": round(item.metres * scale, 4)})
+
+
+def low_side(spec: DumpSpec, gsd: float, low_gsd: float) -> int:
+    """Pixels along a side of the low picture: as many as bring it nearest to its GSD over the ground of the high one.
+
+    Args:
+        spec: the dump.
+        gsd: of the high picture.
+        low_gsd: of the low one.
+    """
+    zoom, side = spec.ground(gsd)
+    return round(side * EQUATOR_GSD / 2.0**zoom / low_gsd)
+
+
+def _any_zooms(maker: Maker, item: Item, world: World) -> Sample:
+    """Both pictures are area means of the same pixels of a level that is at least as fine as the high one."""
+    box, size, low_gsd = item.box, item.spec.size, low_gsd_of(item.spec, item.scene.number)
+    fine = maker.engine.pixels(world, box)
+    low = low_side(item.spec, item.scene.gsd, low_gsd)
+    views = {
+        "low": View(area_mean(fine, low), world, box, AFTER),
+        "high": View(area_mean(fine, size), world, box, AFTER),
+    }
+    return Sample(
+        views,
+        about={
+            "scale": round(size / low, 6),
+            "low_metres": round(item.metres * size / low, 4),
+            "low_gsd": low_gsd,
+            "high_gsd": item.scene.gsd,
+        },
+    )
+
+
+def _multi_view(maker: Maker, item: Item) -> Sample:
+    return posed_views(maker, item, AFTER)
 
 
 def _referring(maker: Maker, item: Item) -> Sample:
@@ -509,9 +592,21 @@ TASKS: dict[str, Task] = {
         Task(
             "super-resolution",
             "Super-resolution",
-            "Both pictures are zooms of one world: the coarse one is the mean of the fine one, rounded.",
+            "Both pictures are of one world's ground: pixels of either are means of the same finer pixels, rounded.",
             _super_resolution,
             {},
+        ),
+        Task(
+            "multi-view",
+            "Posed views",
+            "Classes are those of the plan that the world was painted from; depth and class of a pixel are what its ray"
+            " meets first. Heights are drawn by address.",
+            _multi_view,
+            {},
+            roots=("prompt",),
+            gsds=(0.6,),
+            formats=("nerf", "webdataset"),
+            needs=(("embreex",), "views"),
         ),
         Task(
             "time-series",
@@ -542,13 +637,22 @@ def legends(spec: DumpSpec) -> dict[str, Legend]:
     """The legends of a dump's masks by role."""
     if spec.task == "time-series":
         return {f"cover_t{step}": _COVER_LEGEND for step in range(spec.steps)}
+    if spec.task == "multi-view":
+        return {labels_role(name): LABELS for name in view_names(spec)}
     return task_of(spec.task).masks
+
+
+def kind_of(role: str) -> str:
+    """What masks are counted as: those of all posed views together, others each on its own."""
+    return "labels" if role.startswith("labels_v") else role
 
 
 def view_roles(spec: DumpSpec) -> tuple[str, ...]:
     """The roles of a dump's pictures, in order."""
     if spec.task == "time-series":
         return tuple(f"t{step}" for step in range(spec.steps))
+    if spec.task == "multi-view":
+        return view_names(spec)
     if spec.task == "super-resolution":
         return ("low", "high")
     return ("before", "after") if task_of(spec.task).paired else ("image",)

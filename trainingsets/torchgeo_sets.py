@@ -2,7 +2,7 @@
 
 from earthgen_dump import EarthgenChips, EarthgenRaster
 
-train = EarthgenChips("DIR", split="train")           # formats hf, coco, levir-cd, levir-mci, second
+train = EarthgenChips("DIR", split="train")           # formats hf, coco, levir-cd, levir-mci, second, nerf
 ground = EarthgenRaster("DIR/image")                  # format geotiff, a folder of pictures
 cover = EarthgenRaster("DIR/landcover", is_image=False)
 both = ground & cover                                 # for torchgeo's samplers

@@ -148,11 +148,15 @@ def files_of(posed: PosedSet) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for number, view in enumerate(posed.views):
         alpha = np.concatenate([view.colours, view.seen[..., None]], axis=2)
-        depth = np.round(view.depth / DEPTH_UNIT).clip(0, 65535).astype(np.uint16)
-        for name, pixels in (("images", alpha), ("depth", depth), ("labels", view.labels)):
+        for name, pixels in (("images", alpha), ("depth", depth_codes(view)), ("labels", view.labels)):
             files[f"{name}/{number:03d}.png"] = _png(pixels)
     files[TRANSFORMS] = (json.dumps(transforms(posed), indent=1) + "\n").encode()
     return files
+
+
+def depth_codes(view: View) -> npt.NDArray[np.uint16]:
+    """Depths in DEPTH_UNIT, (h, w)."""
+    return np.round(view.depth / DEPTH_UNIT).clip(0, 65535).astype(np.uint16)
 
 
 def transforms(posed: PosedSet) -> dict[str, Any]:

@@ -7,12 +7,13 @@ from trainingsets.formats.base import Format
 from trainingsets.formats.coco import Coco
 from trainingsets.formats.geotiff import GeoTiff
 from trainingsets.formats.hub import HubFolder, Parquet
+from trainingsets.formats.nerf import Nerf
 from trainingsets.formats.pairs import LevirCd, LevirMci, Second
 from trainingsets.formats.shards import WebDataset
 
 FORMATS: dict[str, Format] = {
     form.name: form
-    for form in (GeoTiff(), Coco(), WebDataset(), HubFolder(), Parquet(), LevirCd(), LevirMci(), Second())
+    for form in (GeoTiff(), Coco(), WebDataset(), HubFolder(), Parquet(), LevirCd(), LevirMci(), Second(), Nerf())
 }
 """Every format by name."""
 

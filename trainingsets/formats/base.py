@@ -14,7 +14,7 @@ from trainingsets.folder import DumpFolder, Record
 from trainingsets.sample import Bytes, Legend, Sample, View
 from trainingsets.sheet import png
 from trainingsets.spec import SPLITS, DumpSpec
-from trainingsets.tasks import Item, legends, view_roles
+from trainingsets.tasks import Item, legends, task_of, view_roles
 
 Records = Callable[[], Iterable[Record]]
 """All records of a dump by index, as often as they are asked for."""
@@ -41,6 +41,9 @@ class Format:
         """Raise DumpSpecError unless such a dump can be written here."""
         if self.tasks is not None and spec.task not in self.tasks:
             raise DumpSpecError(f"format {self.name} holds no {spec.task}; it holds: {', '.join(self.tasks)}")
+        formats = task_of(spec.task).formats
+        if formats is not None and self.name not in formats:
+            raise DumpSpecError(f"format {self.name} holds no {spec.task}, which these hold: {', '.join(formats)}")
         absent = [name for name in self.needs if find_spec(name) is None]
         if absent:
             raise DumpSpecError(
@@ -65,9 +68,24 @@ class Format:
         """A mask's file: its codes as grey values."""
         return png(codes)
 
-    def more_files(self, item: Item, record: Record) -> dict[str, bytes]:
+    def more_files(self, item: Item, record: Record, sample: Sample) -> dict[str, bytes]:
         """Other files of the item."""
         return {}
+
+    def files(self, item: Item, record: Record, sample: Sample, known: dict[str, Legend]) -> dict[str, bytes]:
+        """All files of the item by name.
+
+        Args:
+            item: which.
+            record: what is known of it; names the files of its pictures and masks.
+            sample: what it holds.
+            known: legends of its masks by role.
+        """
+        found = {record["views"][role]["file"]: self.encode_view(view, record) for role, view in sample.views.items()}
+        for role, codes in sample.masks.items():
+            if role in record["masks"]:
+                found[record["masks"][role]["file"]] = self.encode_mask(role, codes, known[role], sample)
+        return found | self.more_files(item, record, sample)
 
     def pack(self, files: dict[str, bytes]) -> bytes:
         """An item's files as one part: members of a tar file without its end, so that parts joined are a tar file."""

@@ -52,7 +52,7 @@ class GeoTiff(Format):
         tags = {"EARTHGEN_CLASSES": json.dumps({part.code: part.name for part in legend}), "SYNTHETIC": "yes"}
         return _tiff(codes, list(sample.views.values())[-1].box, tags, legend)
 
-    def more_files(self, item: Item, record: Record) -> dict[str, bytes]:
+    def more_files(self, item: Item, record: Record, sample: Sample) -> dict[str, bytes]:
         """The STAC item, and its things as GeoJSON."""
         files = {f"stac/{item.key}.json": json_bytes(_stac_item(item, record))}
         if record["things"]:
