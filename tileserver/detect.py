@@ -268,15 +268,10 @@ def _answer(
     service: Service, job: Comparison, asked: DetectRequest, cancelled: Cancelled
 ) -> tuple[Answer, LoadedDetector, bool]:
     """The answer, what gave it, and whether it was there already."""
-    watcher = service.watcher
-    model = watcher.detector(asked.model)
+    model = service.watcher.detector(asked.model)
     key = repr((job.before.id, job.after.id, asked, job.box, model.id, service.version))
-    answer = watcher.kept(key)
-    if answer is not None:
-        return answer, model, True
-    answer = _look(service, job, asked, model, cancelled)
-    watcher.keep(key, answer)
-    return answer, model, False
+    answer, hit = service.watcher.answer(key, partial(_look, service, job, asked, model, cancelled))
+    return answer, model, hit
 
 
 def _look(

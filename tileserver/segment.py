@@ -225,12 +225,14 @@ def _answer(
     service: Service, job: Search, asked: SegmentRequest, cancelled: Cancelled
 ) -> tuple[Answer, LoadedSegmenter, bool]:
     """The answer, what gave it, and whether it was there already."""
-    watcher = service.watcher
-    model = watcher.segmenter(asked.model)
+    model = service.watcher.segmenter(asked.model)
     key = repr(("segment", job.world.id, asked, job.box, model.id, service.version))
-    answer = watcher.kept(key)
-    if answer is not None:
-        return answer, model, True
+    answer, hit = service.watcher.answer(key, partial(_look, service, job, asked, model, cancelled))
+    return answer, model, hit
+
+
+def _look(service: Service, job: Search, asked: SegmentRequest, model: LoadedSegmenter, cancelled: Cancelled) -> Answer:
+    """Make the picture, look for what is asked for and write down where it is."""
     found = job.look(service, asked, model, cancelled)
     rows = pixel_areas(job.box)
     tags = {
@@ -249,9 +251,7 @@ def _answer(
         "found_m2": round(float(found.mask.sum(axis=1) @ rows), 2),
         "total_m2": round(float(job.box.width * rows.sum()), 2),
     }
-    answer = Answer(json.dumps(collection).encode(), found.geotiff(tags), found.png())
-    watcher.keep(key, answer)
-    return answer, model, False
+    return Answer(json.dumps(collection).encode(), found.geotiff(tags), found.png())
 
 
 def _preferred(accept: str) -> AnswerFormat:

@@ -86,7 +86,30 @@ def serve(
         with tempfile.TemporaryDirectory(prefix="earthgen-metrics-") as folder:
             # Read when a worker imports the library, which is after it was started.
             os.environ[FOLDER_VARIABLE] = folder
-            Multiprocess(config, sockets=[listener]).run()
+            Supervisor(config, sockets=[listener]).run()
+
+
+class Supervisor(Multiprocess):
+    """Uvicorn's supervisor of workers, which notices at once when one dies.
+
+    It asks each worker over a pipe whether it lives and waits for the answer as long as a worker may be silent. While
+    it holds the worker's end of that pipe as well, the death of a worker that was just asked does not end the wait.
+    """
+
+    def init_processes(self) -> None:
+        """Start all workers."""
+        super().init_processes()
+        self._let_go()
+
+    def keep_subprocess_alive(self) -> None:
+        """Start others in place of those that are dead or silent."""
+        super().keep_subprocess_alive()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        for process in self.processes:
+            # The worker has its own copy since it was started; closing twice is allowed.
+            process.child_conn.close()
 
 
 def _options(settings: Settings) -> dict[str, Any]:

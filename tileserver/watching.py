@@ -149,6 +149,21 @@ class Watcher:
         except WeightsError as error:
             raise InvalidRequestError(str(error)) from error
 
+    def naming(self, name: str) -> LoadedDetector:
+        """A detector as `detector` gives it; if it names no classes, with another that does, where there is one."""
+        from perception.agent.opening import namer_of
+        from perception.naming import NamedChanges
+
+        found, other = self.detector(name), namer_of(self._folder, name)
+        if other is None:
+            return found
+        try:
+            namer = self.detector(other)
+        except EarthgenError as error:
+            _logger.warning("changes that %s finds have no names: %s", name, error)
+            return found
+        return LoadedDetector(NamedChanges(found.detector, namer.detector), f"{found.id}+{namer.id}")
+
     def second(self, first: str) -> ChangeDetector | None:
         """Another detector, for a second opinion; None if there is none that can be used."""
         from perception.agent.opening import second_detector
@@ -185,16 +200,21 @@ class Watcher:
                 self._scenes[key] = kept
         return kept
 
-    def kept(self, key: str) -> Answer | None:
-        """An answer that was given not long ago."""
-        with self._keeping:
-            return self._kept.get(key)
+    def answer(self, key: str, make: Callable[[], Answer]) -> tuple[Answer, bool]:
+        """The answer under a key, and whether it was there already.
 
-    def keep(self, key: str, answer: Answer) -> None:
-        """Remember an answer for a while: whoever has seen a change map may want it in the other format too."""
+        Whoever has seen a change map may want it in the other format too, so answers are kept for a while. Two that
+        ask for one at the same time may both have it made, to the same bytes.
+        """
         with self._keeping:
-            if _size(answer) <= self._kept.maxsize:
-                self._kept[key] = answer
+            kept = self._kept.get(key)
+        if kept is not None:
+            return kept, True
+        made = make()
+        with self._keeping:
+            if _size(made) <= self._kept.maxsize:
+                self._kept[key] = made
+        return made, False
 
     def _load(self, name: str) -> LoadedDetector:
         from perception.registry import check_finds_change, load_detector
