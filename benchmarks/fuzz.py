@@ -1,4 +1,4 @@
-"""A hundred thousand requests that make little sense: world values, GeoJSON and query strings, against the app itself.
+"""A hundred thousand requests that make little sense (worlds, GeoJSON, exports, query strings) to the app itself.
 
     python -m benchmarks.fuzz [--count 100000] [--seed 0]
 
@@ -93,7 +93,7 @@ class Inputs:
 
     def next(self) -> Asked:
         """One more."""
-        kinds: tuple[Callable[[], Asked], ...] = (self.world, self.geojson, self.query)
+        kinds: tuple[Callable[[], Asked], ...] = (self.world, self.geojson, self.export, self.query)
         return self._random.choice(kinds)()
 
     def world(self) -> Asked:
@@ -118,6 +118,26 @@ class Inputs:
         if self._random.random() < 0.5:
             path += f"?zoom={self._random.randint(0, MAX_ZOOM)}"
         return Asked("POST", path, self._written(value), "geojson")
+
+    def export(self) -> Asked:
+        """What an export would cost, and every fourth time the export itself."""
+        west, south = self._random.uniform(-180, 179), self._random.uniform(-85, 84)
+        size, first = 10 ** self._random.uniform(-4, 1), self._random.randint(0, MAX_ZOOM)
+        value: dict[str, Any] = {
+            "bbox": [west, south, west + size, south + size],
+            "zooms": [first, first + self._random.randint(0, 2)],
+        }
+        more = {
+            "file": self._random.choice(["pmtiles", "mbtiles", "tif"]),
+            "image": self._random.choice(["png", "webp", "jpg"]),
+            "quality": self._random.randint(1, 100),
+            "band": self._random.choice(["landcover", None]),
+        }
+        value |= {name: item for name, item in more.items() if self._random.random() < 0.5}
+        path = f"/worlds/{self._random.choice(['earth', 'planet'])}/exports"
+        if self._random.random() < 0.75:
+            path += "/plan"
+        return Asked("POST", path, self._written(self._changed(value)), "export")
 
     def query(self) -> Asked:
         """A route of the document with values that it allows and others."""
@@ -265,7 +285,8 @@ class Inputs:
 
 async def press(count: int, seed: int) -> Seen:
     """Make the requests, one after the other."""
-    settings = Settings(max_pixels=1 << 16, max_worlds=1_000_000, client_rate=0)
+    # Exports are small, and as many go on as one client may have: the rest is refused.
+    settings = Settings(max_pixels=1 << 16, max_worlds=1_000_000, client_rate=0, export_tiles=64)
     app = create_app(settings, lambda _: FakeEngine())
     inputs = Inputs(app, seed)
     seen = Seen()

@@ -18,7 +18,7 @@ def test_inputs_come_from_the_seed_and_are_of_every_kind() -> None:
     asked = [first.next() for _ in range(300)]
     assert asked == [again.next() for _ in range(300)]
     assert asked != [other.next() for _ in range(300)]
-    assert {entry.kind for entry in asked} == {"world", "geojson", "query"}
+    assert {entry.kind for entry in asked} == {"world", "geojson", "export", "query"}
     # Some make sense and some are not even JSON.
     bodies = [entry.body for entry in asked if entry.body is not None]
     assert any(b'"edits"' in body for body in bodies)
