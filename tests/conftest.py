@@ -44,6 +44,15 @@ def gdal_translate() -> str:
 
 
 @pytest.fixture(scope="module")
+def s3_address() -> Iterator[str]:
+    """Address of a server on this machine that speaks S3."""
+    from tests.s3_server import serving
+
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
 def running_browser(chromium: str) -> Iterator[Any]:
     """One headless chromium for a whole module; each page gets a profile of its own."""
     playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -65,7 +74,9 @@ def open_page(running_browser: Any, site: str) -> Iterator[OpenPage]:
     def open_page(
         path: str = "/", *, wait: bool = True, before: Callable[[Any], object] | None = None, **options: Any
     ) -> Any:
-        options = {"viewport": {"width": 720, "height": 480}, "reduced_motion": "reduce"} | options
+        # What a service worker answers would not pass the routes that tests put in the way.
+        usual = {"viewport": {"width": 720, "height": 480}, "reduced_motion": "reduce", "service_workers": "block"}
+        options = usual | options
         context = running_browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -73,7 +84,12 @@ def open_page(running_browser: Any, site: str) -> Iterator[OpenPage]:
         page.complaints = []
         page.tiles = []
         page.on(
-            "console", lambda message: message.type in ("error", "warning") and page.complaints.append(message.text)
+            "console",
+            lambda message: (
+                message.type in ("error", "warning")
+                and "blocked by Playwright" not in message.text
+                and page.complaints.append(message.text)
+            ),
         )
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
         page.on("request", lambda request: "/tiles/" in request.url and page.tiles.append(request.url))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 
-from earthgen.pyramid import box_bounds
+from earthgen.pyramid import EQUATOR_GSD, box_bounds
 from tests.fake_dump import PaintingMaker, PaintingOpener
 from trainingsets.errors import DumpError, DumpSpecError
 from trainingsets.folder import DumpFolder
@@ -29,7 +29,7 @@ from trainingsets.places import BUFFER, cell_split, class_of, scene_of
 from trainingsets.running import Limits, Outcome, check, run, shard_range
 from trainingsets.sample import Mask, Question, bbox_of, mask_of, polygons_of, run_lengths
 from trainingsets.spec import DumpSpec, zoom_of
-from trainingsets.tasks import TASKS, Item, item_of, legends, view_roles
+from trainingsets.tasks import TASKS, Item, item_of, legends, low_side, view_roles
 from trainingsets.words import Event, captions, dialogue, phrase, place_name, questions
 
 MADE_BY = {"weights": "paint", "fingerprint": "paint-1"}
@@ -82,6 +82,10 @@ def test_a_specification_survives_json(spec: DumpSpec) -> None:
         ({"roots": ("mars",)}, "roots are mars"),
         ({"splits": (0.5, 0.1, 0.1)}, "add up to 1"),
         ({"scale": 3}, "scale is 3"),
+        ({"low_gsds": (2.0,), "gsds": (0.6, 2.4)}, "low GSD is 2.0; numbers above the GSDs"),
+        ({"low_gsds": (float("nan"),)}, "low GSD is nan"),
+        ({"low_gsds": (10.0,), "gsds": (0.5,)}, "GSD is 0.5 m; 0.597 to 611"),
+        ({"views": 5}, "views is 5"),
         ({"steps": 1}, "steps is 1"),
     ],
 )
@@ -96,6 +100,8 @@ def test_numbers_out_of_range_are_refused(options: dict[str, Any], says: str) ->
         (spec_of("classification", "levir-cd"), "levir-cd holds no classification"),
         (spec_of("semantic-change", roots=("earth",)), "no labels for worlds of root earth"),
         (spec_of("super-resolution", size=64, scale=16), "too small for scale 16"),
+        (spec_of("super-resolution", low_gsds=(100.0,), gsds=(0.6, 2.4)), "128 pixels of 0.6 m are 0.8 of 100 m"),
+        (spec_of("classification", low_gsds=(100.0,)), "task classification has no low GSD"),
         (spec_of("classification", size=2048, gsds=(600.0,)), "finer GSD"),
         (replace(spec_of(), task="painting"), "task is 'painting'"),
         (replace(spec_of(), format="zip"), "format is 'zip'"),
@@ -222,6 +228,53 @@ def test_the_coarse_picture_is_of_the_same_ground() -> None:
     assert low.pixels.shape == (16, 16, 3) and high.pixels.shape == (128, 128, 3)
     assert box_bounds(low.box) == pytest.approx(box_bounds(high.box))
     assert sample.about["low_metres"] == pytest.approx(8 * item.metres, rel=1e-3)
+
+
+@given(st.floats(0.6, 600), st.floats(1.01, 40), st.integers(2, 16))
+def test_pairs_of_any_gsd_have_the_same_ground_and_nearly_their_gsds(gsd: float, ratio: float, size: int) -> None:
+    spec = spec_of("super-resolution", size=64 * size, gsds=(gsd,), low_gsds=(gsd * ratio,), tiles_per_scene=1)
+    zoom, side = spec.ground(gsd)
+    assert zoom % 2 == 0 and 8 <= zoom <= 18 and 0.99 * spec.size <= side <= 4.1 * spec.size
+    length = side * EQUATOR_GSD / 2**zoom
+    assert length / spec.size == pytest.approx(gsd, rel=0.011)
+    low = low_side(spec, gsd, gsd * ratio)
+    # Nearer to the GSD is no whole number of pixels.
+    assert abs(length / (gsd * ratio) - low) <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("gsd", "low_gsd", "low"), [(1.5, 10.0, 19), (0.6, 2.4, 32), (1.19, 9.55, 16), (4.0, 7.3, 70), (100.0, 1000.0, 13)]
+)
+def test_pictures_of_any_gsd_are_means_of_the_same_pixels(gsd: float, low_gsd: float, low: int) -> None:
+    item, sample = made("super-resolution", 3, gsds=(gsd,), low_gsds=(low_gsd,))
+    fine = PaintingMaker().engine.pixels(sample.views["high"].world, item.box).astype(float)
+    for role, side in (("low", low), ("high", 128)):
+        view = sample.views[role]
+        assert view.pixels.shape == (side, side, 3) and view.box == item.box
+        assert np.abs(view.pixels - means(means(fine, side).swapaxes(0, 1), side).swapaxes(0, 1)).max() <= 0.501
+    assert sample.about["scale"] == pytest.approx(128 / low)
+    assert item.metres == pytest.approx(gsd, rel=0.03)  # Up to eight degrees from the equator.
+    assert sample.about["low_metres"] == pytest.approx(item.metres * 128 / low, rel=1e-4)
+
+
+def means(values: Any, count: int) -> Any:
+    """Means over `count` equal parts of the first axis, by what adds up until their ends."""
+    sums = np.concatenate([np.zeros((1, *values.shape[1:])), values.cumsum(axis=0)])
+    ends = np.linspace(0, len(values), count + 1)
+    whole = ends.astype(int).clip(0, len(values) - 1)
+    part = (ends - whole).reshape(-1, *[1] * (values.ndim - 1))
+    return np.diff(sums[whole] + part * (sums[whole + 1] - sums[whole]), axis=0) * count / len(values)
+
+
+def test_each_scene_takes_one_low_gsd_and_neighbours_do_not_overlap() -> None:
+    spec = spec_of("super-resolution", count=64, gsds=(0.6, 1.5), low_gsds=(3.0, 5.0), tiles_per_scene=4)
+    samples = [TASKS["super-resolution"].make(PaintingMaker(), item_of(spec, index)) for index in range(16)]
+    pairs = {(sample.about["high_gsd"], sample.about["low_gsd"]) for sample in samples}
+    assert len({sample.about["low_gsd"] for sample in samples[:4]}) == 1 and len(pairs) >= 2
+    for first in range(0, 64, 4):
+        boxes = [item_of(spec, first + number).box for number in range(4)]
+        assert len({(box.row, box.column) for box in boxes}) == 4
+        assert {box.row % box.height for box in boxes} == {box.column % box.width for box in boxes} == {0}
 
 
 def test_dates_differ_in_light_and_not_in_labels() -> None:

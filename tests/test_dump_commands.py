@@ -70,6 +70,25 @@ def test_the_contract(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "no faults" in capsys.readouterr().out
 
 
+def test_pairs_of_any_gsd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "pairs"
+    words = ["--task", "super-resolution", "--gsd", "1.5", "--low-gsd", "4,10", "--count", "4", "-o", str(path)]
+    assert dump(*words) == 0
+    assert "--gsd 1.5" in (path / "README.md").read_text() and "--low-gsd 4,10" in (path / "README.md").read_text()
+    sides = set()
+    for record in map(json.loads, (path / "manifest.jsonl").read_text().splitlines()):
+        with Image.open(path / record["views"]["low"]["file"]) as low:
+            sides.add(low.width)
+        with Image.open(path / record["views"]["high"]["file"]) as high:
+            assert high.size == (64, 64)
+    assert sides == {24, 10}
+    assert main(["inspect", str(path), "-q"]) == 0
+    assert dump(*words, "--resume") == 0
+    capsys.readouterr()
+    assert dump(*words[:4], "-o", str(tmp_path / "none"), "--low-gsd", "coarse") == 2
+    assert "low-gsd is 'coarse'" in capsys.readouterr().err
+
+
 def test_shards_and_limits_say_how_to_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--task", "classification", "--format", "hf", "--count", "6", "-o", str(tmp_path / "dump")]
     assert dump(*words, "--shard", "1/2") == 0

@@ -8,14 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 import earthgen.engine
 from earthgen.cli import main
 from earthgen.engine import Engine
 from earthgen.errors import StoreError
+from tests import s3_server
 from tests.fake_dump import PaintingMaker, PaintingOpener
 from tests.tiny import ripple_root, save_tiny_weights
 from trainingsets.folder import DumpFolder
@@ -28,30 +27,11 @@ WORDS = ["--task", "super-resolution", "--roots", "planet", "--size", "64", "--g
 COUNT = 3
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Address of an S3 server."""
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
 @pytest.fixture(autouse=True)
-def account(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+def account(monkeypatch: pytest.MonkeyPatch, s3_address: str) -> None:
     """Credentials that everybody has, and no settings from the environment."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": server,
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("EARTHGEN_STORE", "EARTHGEN_CACHE"):
-        monkeypatch.delenv(name, raising=False)
+    s3_server.only_this_server(monkeypatch, s3_address)
+    monkeypatch.delenv("EARTHGEN_CACHE", raising=False)
     monkeypatch.setattr(earthgen.engine, "open_root", ripple_root)
 
 
@@ -86,9 +66,9 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def test_the_second_machine_takes_finished_windows_from_the_store(
-    tmp_path: Path, weights: Path, server: str, engines: list[Engine]
+    tmp_path: Path, weights: Path, s3_address: str, engines: list[Engine]
 ) -> None:
-    boto3.client("s3", endpoint_url=server, region_name="us-east-1").create_bucket(Bucket="windows")
+    s3_server.client(s3_address).create_bucket(Bucket="windows")
     for name in ("first", "second"):
         assert (
             dump(tmp_path / name, weights, "--store", "s3://windows/dumps", "--cache", str(tmp_path / f"c{name}")) == 0

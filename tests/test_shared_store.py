@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import numpy.typing as npt
 import obstore
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 import earthgen.engine
 from earthgen.cli import main
@@ -25,6 +23,7 @@ from earthgen.errors import StoreError
 from earthgen.shared_store import SharedStore
 from earthgen.store import PixelStore
 from earthgen.world import World
+from tests import s3_server
 from tests.tiny import open_tiny, ripple_root, save_tiny_weights
 from tileserver.service import open_engine
 from tileserver.settings import Settings
@@ -55,37 +54,18 @@ class Bucket:
         self.client.put_object(Bucket=self.name, Key=key, Body=data)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Address of an S3 server."""
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
 @pytest.fixture(autouse=True)
 def account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Credentials that everybody has, and no settings from the environment."""
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": NOBODY,
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-        "XDG_CACHE_HOME": str(tmp_path / "xdg"),
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("EARTHGEN_STORE", raising=False)
+    s3_server.only_this_server(monkeypatch, NOBODY)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr(earthgen.engine, "open_root", ripple_root)
 
 
 @pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Bucket:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    client = boto3.client("s3", endpoint_url=server, region_name="us-east-1")
+def bucket(s3_address: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Bucket:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_address)
+    client = s3_server.client(s3_address)
     name = f"bucket-{abs(hash(request.node.name)) % 10**9}"
     client.create_bucket(Bucket=name)
     return Bucket(client, name)
@@ -213,14 +193,12 @@ def test_many_are_read_side_by_side_and_misses_are_not_asked_for_again(bucket: B
 def test_a_store_that_fails_later_costs_speed_and_no_answer(
     weights: Path, expected: Pixels, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    address = f"http://{host}:{port}"
+    server = ExitStack()
+    address = server.enter_context(s3_server.serving())
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
-    boto3.client("s3", endpoint_url=address, region_name="us-east-1").create_bucket(Bucket="windows")
+    s3_server.client(address).create_bucket(Bucket="windows")
     with open_tiny(weights, tmp_path / "cache", store="s3://windows") as engine:
-        server.stop()
+        server.close()
         assert np.array_equal(engine.tile(WORLD, *TILE), expected)
         assert engine.counts.shared.errors >= 1
         assert engine.counts.shared.hits == engine.counts.shared.written == 0

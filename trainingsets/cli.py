@@ -79,7 +79,7 @@ def dump(
         str | None,
         typer.Option(
             metavar="A,B",
-            help="Of super-resolution, in place of --scale: any metres per pixel of low pictures; --gsd is of high ones.",
+            help="Of super-resolution, in place of --scale: metres per pixel of low pictures; --gsd is of high ones.",
         ),
     ] = None,
     views: Annotated[int, typer.Option(metavar="N", help="Of multi-view: of each scene.")] = 24,
