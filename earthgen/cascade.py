@@ -17,7 +17,7 @@ from earthgen.backends import Backend, install
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
 from earthgen.noise import NoiseField
-from earthgen.pyramid import SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
+from earthgen.pyramid import ROOT_ZOOM, SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
 from earthgen.sampler import Denoise, dpm_solver_2m
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ class CascadeStep:
         self._model = Preconditioned(self._net)
         self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"]) if sigmas is None else sigmas
         self._margin: int = net.config["margin"]
+        if backend != "torch":
+            # All windows have one shape: what a backend compiles for it is there before anybody waits for a tile.
+            some = Window(ROOT_ZOOM + 1, 4, 4)
+            box = self.parent_box(some)
+            self.window(0, some, np.full((box.height, box.width, 3), 128, np.uint8))
 
     def parent_box(self, window: Window) -> Box:
         """The parents that a window needs, margin included; rows may leave the world."""

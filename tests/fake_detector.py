@@ -56,7 +56,7 @@ class DifferenceDetector:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, DifferenceDetector]:
-    """Let the registry load stand-ins, and make a folder in which their weights seem to be."""
+    """Let the registry load stand-ins, and make a folder in which their weights seem to be; no others ship."""
     detectors = {"cdmamba": DifferenceDetector("cdmamba"), "semantic-cd": DifferenceDetector("semantic-cd", CLASSES)}
     for name in detectors:
         (folder / name).mkdir(parents=True)
@@ -69,6 +69,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Differen
             raise perception.UnknownModelError(f"no model is called {name!r}") from None
 
     monkeypatch.setattr(perception.registry, "load", load)
+    monkeypatch.setattr(perception.registry, "_WEIGHTS", folder / "none")
     monkeypatch.setattr(
         perception.registry, "own_classes", lambda source: CLASSES if source.name == "semantic-cd" else ()
     )

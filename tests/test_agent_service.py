@@ -81,8 +81,20 @@ def test_a_detector_can_be_chosen(base: str, detectors: Detectors) -> None:
     answer = lines(base, SEEDS | {"question": "how many areas changed?", "model": "cdmamba"})[-1]
     assert answer["model"]["name"] == "cdmamba"
     assert len(detectors["cdmamba"].asked) == 1
-    refused = lines(base, SEEDS | {"question": "new bright areas?", "model": "cdmamba"})[-1]
+
+
+def test_one_detector_finds_and_another_names(base: str, detectors: Detectors, tmp_path: Path) -> None:
+    asked = SEEDS | {"question": "any new bright areas?", "model": "cdmamba"}
+    answer = lines(base, asked)[-1]
+    assert answer["refused"] is False
+    assert [len(detectors[name].asked) for name in ("cdmamba", "semantic-cd")] == [1, 1]
+    # Two weights made it: the id tells of both.
+    assert len(answer["model"]["weights"].split("+")) == 2
+    (tmp_path / "weights" / "semantic-cd" / FILE).unlink()
+    with running(PaintedEngine(), perception_weights=tmp_path / "weights") as alone:
+        refused = lines(alone, asked)[-1]
     assert refused["refused"] is True
+    assert "finds that something changed, not what" in refused["text"]
 
 
 def test_a_class_in_quotes_is_looked_for(base: str, detectors: Detectors) -> None:

@@ -121,7 +121,7 @@ def _begin(service: Service, job: Comparison, asked: AgentRequest, cancelled: Ca
         raise InvalidRequestError("memory is none of an answer; send it as it came, or leave it out") from error
     _ = memory.call
     name = service.watcher.chosen(asked.model)
-    service.watcher.detector(name)
+    service.watcher.naming(name)
     return _events(service, job, asked, question, memory, name, _planner(service, asked), cancelled)
 
 
@@ -139,7 +139,7 @@ def _events(
 
     yield {"event": "pictures"} | job.facts(asked)
     watcher = service.watcher
-    weights = watcher.detector(model).id
+    weights = watcher.naming(model).id
     key = repr((job.before.id, job.after.id, job.box, asked.before_date, asked.after_date, weights, service.version))
     kept = watcher.scene(key, partial(_scene, service, job, asked, model, cancelled))
     steps = Agent(kept.scene, planner).steps(question, memory)
@@ -161,18 +161,18 @@ def _scene(service: Service, job: Comparison, asked: AgentRequest, model: str, c
     """The pair with everybody who can look at it."""
     from dataclasses import replace
 
-    from perception.agent.opening import takes_any_classes
     from perception.agent.scene import Scene
 
     watcher = service.watcher
     days = [None if day is None else Date.fromisoformat(day) for day in (asked.before_date, asked.after_date)]
     pair = replace(job.pair(service, cancelled), before_date=days[0], after_date=days[1])
+    detector = watcher.naming(model).detector
     return Scene(
         pair,
-        watcher.detector(model).detector,
+        detector,
         watcher.captioners(),
         watcher.second(model),
-        any_classes=takes_any_classes(model),
+        any_classes=bool(detector.classes),
     )
 
 

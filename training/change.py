@@ -5,7 +5,8 @@
 
 A crop is a function of the seed, the step and its place in the batch. So every model sees the same crops in the same
 order, and after equal numbers of samples they can be compared. A run that is begun again goes on from its checkpoint;
-the learning rate is constant, so it may go on for as long as one likes. What ships is the average of the weights.
+the learning rate is constant within a call, so it may go on for as long as one likes, and in the end at a lower one
+(`--rate`). What ships is the average of the weights.
 
 Three mixes: `engine` (pairs that the engine made, `datasets.changes_engine`), `real` (`datasets.changes_real`), `both`.
 """
@@ -340,13 +341,17 @@ def main(
     tick: Annotated[int, typer.Option(min=1, help="samples between lines of the log")] = 400,
     crop: Annotated[int, typer.Option(min=32, help="side of the crops, a multiple of 32")] = Settings().crop,
     strength: Annotated[float, typer.Option(min=0, help="of the effects of dates; a run may go on with another")] = 1.0,
+    rate: Annotated[float, typer.Option(min=0, help="of learning; a run may go on with another")] = Settings().rate,
+    half_life: Annotated[
+        int, typer.Option(min=1, help="of the averaged weights, in samples; a run may go on with another")
+    ] = Settings().half_life,
     seed: Annotated[int, typer.Option(help="of crops and weights")] = 0,
 ) -> None:
     """Train a change detector. Example: python -m training.change --model cdmamba --pairs runs/pairs --out runs/c."""
     name, chosen = _one_of(model, NAMES, "--model"), _one_of(mix, MIXES, "--mix")
     labels = None if chosen == "engine" else imagery_folder(data).parent / "labels"
     samples, held_out = (read_pairs(chosen, split, pairs, labels) for split in ("train", "val"))
-    settings = Settings(crop=crop, strength=strength, seed=seed)
+    settings = Settings(crop=crop, rate=rate, half_life=half_life, strength=strength, seed=seed)
     train(name, default_config(name), samples, held_out, out, settings, images, minutes, tick, chosen)
 
 

@@ -10,11 +10,14 @@ from perception.agent.scene import Scene
 from perception.captioner import Caption, ChangeCaptioner
 from perception.detection import Detection
 from perception.detector import ChangeDetector, Progress
+from perception.naming import NamedChanges
 from perception.pair import Pair
 from perception.registry import CHANGE_CAPTIONING, MODELS, check_finds_change, load_captioner, load_detector
 
-PREFERRED = ("semantic-cd", "mci", "cdmamba")
-"""Detectors in the order in which one is taken if nobody chooses: first those that name classes."""
+PREFERRED = ("mci", "semantic-cd", "cdmamba")
+"""Detectors in the order in which one is taken if nobody chooses."""
+NAMER = "semantic-cd"
+"""Names what changed where another detector finds that something did."""
 SECOND = ("cdmamba", "semantic-cd")
 """Detectors in the order in which one is taken for a second opinion."""
 
@@ -48,6 +51,12 @@ def chosen_detector(folder: Folder, name: str | None = None) -> str:
     return found
 
 
+def namer_of(folder: Folder, detector: str) -> str | None:
+    """The detector that names classes for one that does not; None if it does, or there is none."""
+    named = MODELS[detector].task == "semantic change detection"
+    return None if named or folder(NAMER) is None else NAMER
+
+
 def second_detector(folder: Folder, first: str) -> str | None:
     """The detector for a second opinion, or None."""
     return next((one for one in SECOND if one != first and folder(one) is not None), None)
@@ -56,11 +65,6 @@ def second_detector(folder: Folder, first: str) -> str | None:
 def captioner_names(folder: Folder) -> list[str]:
     """Captioners that have weights."""
     return [name for name, model in MODELS.items() if model.task in CHANGE_CAPTIONING and folder(name) is not None]
-
-
-def takes_any_classes(name: str) -> bool:
-    """Whether a detector can be asked for classes that are not its own."""
-    return MODELS[name].task == "semantic change detection"
 
 
 def open_scene(
@@ -89,14 +93,16 @@ def open_scene(
     """
     name = chosen_detector(folder, model)
     detector = load_detector(name, weights if weights is not None else folder(name))
-    other = second_detector(folder, name)
+    namer, other = namer_of(folder, name), second_detector(folder, name)
+    if namer is not None:
+        detector = NamedChanges(detector, load_detector(namer, folder(namer)))
     return Scene(
         pair,
         detector,
         [LateCaptioner(captioner, folder(captioner)) for captioner in captioner_names(folder)],
         None if other is None else LateDetector(other, folder(other)),
         gsd=gsd,
-        any_classes=takes_any_classes(name),
+        any_classes=bool(detector.classes),
         progress=progress,
     )
 
