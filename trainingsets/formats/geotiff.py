@@ -14,6 +14,7 @@ from earthgen.bands import Band
 from earthgen.pyramid import Box, box_mercator_bounds
 from trainingsets.folder import DumpFolder, Record
 from trainingsets.formats.base import Format, Records, by_split, json_bytes
+from trainingsets.formats.stac_model import MLM, MODEL_FILE, derived_link, model_fields, model_item
 from trainingsets.sample import Bytes, Legend, Sample, View
 from trainingsets.spec import DumpSpec
 from trainingsets.tasks import Item, legends, task_of
@@ -25,9 +26,10 @@ _TIFF = "image/tiff; application=geotiff"
 
 
 class GeoTiff(Format):
-    """ROLE/KEY_YYYYMMDD.tif in EPSG:3857, stac/KEY.json, labels/KEY.geojson and collection.json.
+    """ROLE/KEY_YYYYMMDD.tif in EPSG:3857, stac/KEY.json, labels/KEY.geojson, collection.json and model.json.
 
-    Masks carry their legend as colour table. torchgeo's RasterDataset reads a role's folder.
+    The last says which weights made them. Masks carry their legend as colour table. torchgeo's RasterDataset reads a
+    role's folder.
     """
 
     name = "geotiff"
@@ -60,8 +62,16 @@ class GeoTiff(Format):
         return files
 
     def finish(self, folder: DumpFolder, records: Records) -> None:
-        """collection.json."""
-        folder.write("collection.json", json_bytes(_collection(folder, records)))
+        """collection.json and model.json."""
+        bounds, days, keys = [], [], []
+        for _, mine in by_split(records):
+            for record in mine:
+                bounds += [view["bounds"] for view in record["views"].values()]
+                days += [view["date"] for view in record["views"].values()]
+                keys.append(record["key"])
+        begin, end = _day(min(days)), _day(max(days))
+        folder.write("collection.json", json_bytes(_collection(folder, bounds, (begin, end), keys)))
+        folder.write(MODEL_FILE, json_bytes(model_item(folder, _identity(folder.spec), begin, end)))
 
     def reading(self, spec: DumpSpec) -> str:
         """By pystac and torchgeo."""
@@ -117,8 +127,10 @@ def _stac_item(item: Item, record: Record) -> dict[str, Any]:
             "label:type": "raster",
             "label:tasks": ["segmentation"],
             "label:properties": None,
+            # The extension wants no names for classes of rasters.
             "label:classes": [
-                {"name": role, "classes": [part.name for part in legend]} for role, legend in known.items()
+                {"name": None, "classes": [part.name for part in legend], "earthgen:asset": role}
+                for role, legend in known.items()
             ],
             "label:description": task_of(item.spec.task).labels,
         }
@@ -154,28 +166,27 @@ def _stac_item(item: Item, record: Record) -> dict[str, Any]:
     return value
 
 
-def _collection(folder: DumpFolder, records: Records) -> dict[str, Any]:
+def _collection(
+    folder: DumpFolder, bounds: list[list[float]], days: tuple[datetime, datetime], keys: list[str]
+) -> dict[str, Any]:
     import pystac
 
-    bounds, days, links = [], [], []
-    for _, mine in by_split(records):
-        for record in mine:
-            for view in record["views"].values():
-                bounds.append(view["bounds"])
-                days.append(view["date"])
-            links.append({"rel": "item", "href": f"./stac/{record['key']}.json", "type": "application/geo+json"})
     corners = np.array(bounds)
     box = [*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist()]
     collection = pystac.Collection(
         id=_identity(folder.spec),
         description=f"{task_of(folder.spec.task).title}: generated, not observed. {task_of(folder.spec.task).labels}",
-        extent=pystac.Extent(pystac.SpatialExtent([box]), pystac.TemporalExtent([[_day(min(days)), _day(max(days))]])),
+        extent=pystac.Extent(pystac.SpatialExtent([box]), pystac.TemporalExtent([list(days)])),
         license="Apache-2.0",
         keywords=["synthetic", "earthgen", folder.spec.task],
-        extra_fields={"earthgen:made_by": folder.made_by, "earthgen:command": folder.spec.command},
+        extra_fields={"earthgen:made_by": folder.made_by, "earthgen:command": folder.spec.command}
+        | model_fields(folder),
+        stac_extensions=[MLM],
     )
     value: dict[str, Any] = collection.to_dict(include_self_link=False, transform_hrefs=False)
-    value["links"] = [{"rel": "root", "href": "./collection.json", "type": "application/json"}, *links]
+    links = [{"rel": "item", "href": f"./stac/{key}.json", "type": "application/geo+json"} for key in keys]
+    root = {"rel": "root", "href": "./collection.json", "type": "application/json"}
+    value["links"] = [root, derived_link(folder, f"./{MODEL_FILE}"), *links]
     return value
 
 
