@@ -18,7 +18,7 @@ from tileserver import agent, bands, detect, export, find, generate, segment, st
 from tileserver.errors import add_exception_handlers
 from tileserver.factory import WorldFactory
 from tileserver.middleware import AnswerHeaders, BodyLimit, HeadAsGet, Observed
-from tileserver.pages import REFERENCE_POLICY, STATIC_FOLDER, MapFiles, reference_page
+from tileserver.pages import REFERENCE_POLICY, STATIC_FOLDER, MapFiles, reference_page, service_worker
 from tileserver.service import EngineFactory, Service, open_engine
 from tileserver.settings import Settings
 
@@ -120,5 +120,10 @@ def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
         return FileResponse(STATIC_FOLDER / "index.html", headers={"Cache-Control": "no-cache"})
+
+    # Under the page's own folder, which is all that such a script may look after.
+    @app.get("/service-worker.js", include_in_schema=False)
+    async def worker() -> Response:
+        return Response(service_worker(), media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
     app.mount("/static", MapFiles(), name="static")

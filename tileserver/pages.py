@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import mimetypes
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from starlette.types import Scope
 STATIC_FOLDER = Path(__file__).parent / "static"
 IMMUTABLE = "public, max-age=31536000, immutable"
 
+_PAGE_SUFFIXES = {".css", ".js", ".mjs", ".svg"}
+"""Of the files that the page is made of; its HTML is served as the page itself."""
 _VERSIONED = re.compile(r"/[^/]*-\d+\.\d+[^/]*/")
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
@@ -43,6 +47,20 @@ class MapFiles(StaticFiles):
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = IMMUTABLE if _VERSIONED.search(f"/{path}") else "no-cache"
         return response
+
+
+@cache
+def service_worker() -> str:
+    """The script that keeps the page in the browser, with the list of its files and a version of all their bytes."""
+    script = STATIC_FOLDER / "service_worker.js"
+    paths = sorted(path for path in STATIC_FOLDER.rglob("*") if path.suffix in _PAGE_SUFFIXES and path != script)
+    digest = hashlib.sha256(script.read_bytes())
+    for path in [STATIC_FOLDER / "index.html", *paths]:
+        digest.update(path.read_bytes())
+    files = ["./", *(f"static/{path.relative_to(STATIC_FOLDER).as_posix()}" for path in paths)]
+    values = {"VERSION": digest.hexdigest()[:16], "FILES": files}
+    head = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
+    return head + script.read_text()
 
 
 def reference_page(document: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 // Ask: a conversation about what changed between the two pictures that are chosen under Changes.
 
 import { askAgent } from "./agent_service.js";
+import { save } from "./area_list.js";
 import { showAnswer } from "./change_layer.js";
-import { save } from "./changes.js";
 import { element } from "./dom.js";
 import { formatGsd } from "./readout.js";
 import { ServiceError } from "./service.js";

@@ -1,5 +1,7 @@
 // Changes: what differs between two days of a world, or between it and another one, in what is on screen.
 
+import { areaLine, countOfAreas, save, shareOf } from "./area_list.js";
+import { Asking } from "./asking.js";
 import { zoomFor } from "./change_area.js";
 import { showChanges } from "./change_layer.js";
 import { askForChanges, listModels } from "./change_service.js";
@@ -14,6 +16,7 @@ const MOST_LINES = 8;
 const ORIGINAL = "original";
 const SAME = "same";
 const TOO_MUCH = "Too much is on screen; zoom in";
+const WORDS = { doing: "Comparing", cancelled: "Comparison cancelled", failed: "Changes cannot be found" };
 
 /**
  * @typedef {object} ChangesActions
@@ -30,8 +33,7 @@ export class Changes {
     this.actions = actions;
     /** What the server can do; null: it has not been asked. @type {Awaited<ReturnType<typeof listModels>> | null} */
     this.offer = null;
-    /** @type {AbortController | null} */
-    this.asking = null;
+    this.asking = new Asking("changes", WORDS, "changes-run", () => this.model !== null && actions.world() !== null);
     /** What was found last: the question, the answer, and the answer's bytes. */
     this.found = null;
     this.shownWorld = "";
@@ -50,11 +52,6 @@ export class Changes {
       event.preventDefault();
       this.find();
     });
-    element("changes-cancel").addEventListener("click", () => {
-      this.stop();
-      this.actions.say("Comparison cancelled");
-      element("changes-run").focus();
-    });
     element("changes-overlay").addEventListener("change", () => this.draw());
     element("changes-geojson").addEventListener("click", () => this.found && save(this.found.blob, "changes.geojson"));
     element("changes-geotiff").addEventListener("click", () => this.saveGeotiff());
@@ -67,16 +64,16 @@ export class Changes {
 
   /** Another world is being opened: what was found in the last one is not here. */
   forget() {
-    this.stop();
+    this.asking.stop();
+    this.asking.fail("");
     this.found = null;
-    this.fail("");
     this.showFound();
   }
 
   /** Offer what the world on screen can be compared with. */
   show() {
     const world = this.actions.world();
-    element("changes-run").disabled = world === null || this.model === null || this.asking !== null;
+    this.asking.show();
     if (world === null) return;
     const { description, address } = world;
     const key = JSON.stringify([address.world, address.seed, description.id]);
@@ -102,10 +99,10 @@ export class Changes {
       this.worlds = worlds.filter(({ name }) => !isNamedRoot(name));
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
-      this.fail(`The models cannot be read: ${error.message}`);
+      this.asking.fail(`The models cannot be read: ${error.message}`);
       return;
     }
-    this.fail("");
+    this.asking.fail("");
     const options = this.offer.models.map(({ name, title, available }) => {
       const option = new Option(available ? title : `${title} (no weights here)`, name);
       option.disabled = !available;
@@ -114,7 +111,7 @@ export class Changes {
     element("changes-model").replaceChildren(...options);
     const first = this.offer.models.find(({ available }) => available);
     if (first) element("changes-model").value = first.name;
-    else this.fail("This server has no weights of a model that finds changes.");
+    else this.asking.fail("This server has no weights of a model that finds changes.");
     this.showWorlds();
     this.showFields();
     this.show();
@@ -161,45 +158,19 @@ export class Changes {
   async find() {
     const question = this.readForm();
     if (question === null) return;
-    this.stop();
     this.found = null;
     this.showFound();
-    const { signal } = (this.asking = new AbortController());
-    const begun = Date.now();
-    const tick = () => (element("changes-progress-text").textContent = `Comparing, ${Math.round((Date.now() - begun) / 1000)} s`);
-    tick();
-    const timer = setInterval(tick, 1000);
-    this.showBusy();
-    this.actions.say("Comparing");
-    try {
-      const blob = await askForChanges(question, "geojson", signal);
-      const changes = JSON.parse(await blob.text());
-      if (signal.aborted) return;
-      this.found = { question, blob, changes };
-      this.showFound();
-      this.actions.say(element("changes-summary").textContent);
-    } catch (error) {
-      if (signal.aborted) return;
-      if (!(error instanceof ServiceError)) throw error;
-      this.fail(`Changes cannot be found: ${error.message}`);
-    } finally {
-      clearInterval(timer);
-      if (!signal.aborted) this.stop();
-    }
-  }
-
-  /** Give a comparison up that is under way. */
-  stop() {
-    this.asking?.abort();
-    this.asking = null;
-    this.showBusy();
-  }
-
-  showBusy() {
-    const busy = this.asking !== null;
-    element("changes-progress").hidden = !busy;
-    element("changes-form").setAttribute("aria-busy", String(busy));
-    element("changes-run").disabled = busy || this.model === null || this.actions.world() === null;
+    await this.asking.ask(
+      async (signal) => {
+        const blob = await askForChanges(question, "geojson", signal);
+        return { question, blob, changes: JSON.parse(await blob.text()) };
+      },
+      (found) => {
+        this.found = found;
+        this.showFound();
+        this.actions.say(element("changes-summary").textContent);
+      },
+    );
   }
 
   /** @returns {import("./change_service.js").ChangeQuestion | null} null where something is wrong, which is then said */
@@ -217,13 +188,13 @@ export class Changes {
     };
     for (const [id, problem] of Object.entries(problems)) element(id).setAttribute("aria-invalid", String(Boolean(problem)));
     const [wrong, sentence] = Object.entries(problems).find(([, problem]) => problem) ?? [null, ""];
-    this.fail(sentence);
+    this.asking.fail(sentence);
     if (wrong !== null) {
       element(wrong).focus();
       return null;
     }
     if (read.pictures === null) {
-      this.fail(TOO_MUCH);
+      this.asking.fail(TOO_MUCH);
       return null;
     }
     return { ...read.pictures, model: model.name, classes };
@@ -283,11 +254,6 @@ export class Changes {
     return { problems, before, after: address };
   }
 
-  /** @param {string} sentence what is wrong; empty: nothing */
-  fail(sentence) {
-    element("changes-error").textContent = sentence;
-  }
-
   /** Show what was found, in the panel and on the map. */
   showFound() {
     const { changes } = this.found ?? {};
@@ -306,19 +272,11 @@ export class Changes {
 
   /** @param {import("./change_service.js").ChangedArea} area */
   line({ properties, geometry }) {
-    const { area_m2: size, before, after, probability } = properties;
-    const button = document.createElement("button");
-    button.type = "button";
-    button.title = "Fly there";
-    const name = document.createElement("span");
-    name.textContent = before === undefined ? formatArea(size) : `${before} → ${after}`;
-    const rest = document.createElement("small");
-    rest.textContent = `${before === undefined ? "" : `${formatArea(size)} · `}${Math.round(100 * probability)} %`;
-    button.append(name, rest);
-    button.addEventListener("click", () => this.actions.visit(geometry.coordinates[0], name.textContent));
-    const item = document.createElement("li");
-    item.append(button);
-    return item;
+    const { area_m2: squareMetres, before, after, probability } = properties;
+    const size = formatArea(squareMetres);
+    const kind = before === undefined ? null : `${before} → ${after}`;
+    const rest = `${kind === null ? "" : `${size} · `}${Math.round(100 * probability)} %`;
+    return areaLine(kind ?? size, rest, () => this.actions.visit(geometry.coordinates[0], kind ?? size));
   }
 
   async saveGeotiff() {
@@ -329,7 +287,7 @@ export class Changes {
       save(await askForChanges(this.found.question, "tif"), "changes.tif");
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
-      this.fail(`The GeoTIFF cannot be had: ${error.message}`);
+      this.asking.fail(`The GeoTIFF cannot be had: ${error.message}`);
     } finally {
       button.disabled = false;
     }
@@ -340,11 +298,8 @@ export class Changes {
 function summaryOf({ features, left_out: leftOut, changed_m2: changed, total_m2: total, gsd }) {
   const count = features.length + leftOut;
   if (count === 0) return `No changes found at ${formatGsd(gsd)}`;
-  const share = (100 * changed) / total;
-  const percent = share < 0.1 ? "less than 0.1" : share.toFixed(1);
-  const areas = `${count} ${count === 1 ? "area" : "areas"}`;
   const rest = leftOut > 0 ? `; the ${features.length} largest are shown` : "";
-  return `${areas} changed: ${formatArea(changed)}, ${percent} % of ${formatArea(total)} at ${formatGsd(gsd)}${rest}`;
+  return `${countOfAreas(count)} changed: ${formatArea(changed)}, ${shareOf(changed, total)} of ${formatArea(total)} at ${formatGsd(gsd)}${rest}`;
 }
 
 /** Names between commas. @param {string} text */
@@ -353,14 +308,4 @@ function namesIn(text) {
     .split(",")
     .map((name) => name.trim())
     .filter((name) => name !== "");
-}
-
-/** @param {Blob} blob @param {string} name of the file */
-export function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  // The browser has taken the bytes by the time that anything else runs; not all of them say when.
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

@@ -11,6 +11,7 @@ export class Comparison {
    * @param {import("./tile_loader.js").TileLoader} loader
    * @param {object} actions
    * @param {(compare: string | null) => void} actions.choose
+   * @param {(beside: boolean) => void} actions.lay both maps beside each other, or one over the other
    * @param {() => void} actions.begin the second map has something to do
    * @param {() => void} actions.settle one of the maps may have come to rest
    * @param {() => void} actions.unsupported there can be no second map
@@ -21,6 +22,9 @@ export class Comparison {
     /** What the second map shows. */
     this.shown = "";
     element("compare").addEventListener("change", (event) => actions.choose(event.target.value || null));
+    for (const input of document.querySelectorAll("input[name=compare-how]")) {
+      input.addEventListener("change", () => actions.lay(input.value === "beside"));
+    }
   }
 
   /** The second map, where there is one. */
@@ -35,6 +39,11 @@ export class Comparison {
   /** Compare with the world without edits, or no more. @param {import("./view_state.js").View} view */
   toggle({ compare }) {
     if (!element("compare-field").hidden) this.actions.choose(compare === null ? "original" : null);
+  }
+
+  /** Lay the maps the other way. @param {import("./view_state.js").View} view */
+  turn({ beside }) {
+    if (this.swipe.isOpen) this.actions.lay(!beside);
   }
 
   /**
@@ -56,18 +65,24 @@ export class Comparison {
     const other = isOriginal ? { ...withoutEdits(world.description), version } : { ...world.address, date: compare };
     this.swipe.label(isOriginal ? "Without edits" : compare, view.date ?? "With edits");
     const key = JSON.stringify(other);
-    if (this.swipe.isOpen && key === this.shown) return;
-    this.shown = key;
-    this.actions.begin();
-    this.swipe.show(other, world.zooms, view.projection, this.actions.settle).catch((error) => {
-      if (!(error instanceof GPUInitializationError)) throw error;
-      this.actions.unsupported();
-    });
+    if (!this.swipe.isOpen || key !== this.shown) {
+      this.shown = key;
+      this.actions.begin();
+      this.swipe.show(other, world.zooms, view.projection, this.actions.settle).catch((error) => {
+        if (!(error instanceof GPUInitializationError)) throw error;
+        this.actions.unsupported();
+      });
+    }
+    this.swipe.lay(view.beside);
   }
 
   /** @param {import("./view_state.js").View} view @param {import("./open_world.js").OpenWorld} world @param {string[]} days */
-  showChoices({ compare }, { edits }, days) {
+  showChoices({ compare, beside }, { edits }, days) {
     element("compare-field").hidden = edits.length === 0;
+    element("compare-how").hidden = edits.length === 0 || compare === null;
+    for (const input of document.querySelectorAll("input[name=compare-how]")) {
+      input.checked = input.value === (beside ? "beside" : "swipe");
+    }
     const own = compare !== null && compare !== "original" && !days.includes(compare) ? [compare] : [];
     element("compare").replaceChildren(
       new Option("nothing", ""),

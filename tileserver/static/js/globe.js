@@ -37,15 +37,26 @@ export function createMap(container, view, loader) {
 }
 
 /**
- * A second map that shows another world from wherever the first one looks. It takes no pointer and no keys.
+ * A second map that shows another world; both look at the same place, whichever of them is moved. `moveend` of the
+ * leader has `mirrored` set while the follower is still being moved.
  * @param {HTMLElement} container
  * @param {maplibre.Map} leader
  * @param {"globe" | "flat"} projection
  */
 export function createFollower(container, leader, projection) {
-  const follower = new maplibre.Map({ ...options(container, projection), ...rawCamera(leader), interactive: false });
-  const follow = () => follower.jumpTo(rawCamera(leader));
+  const follower = new maplibre.Map({ ...options(container, projection), ...rawCamera(leader) });
+  let copying = false;
+  const copy = (from, to, said) => {
+    // What it does to the other one comes back here.
+    if (copying) return;
+    copying = true;
+    to.jumpTo(rawCamera(from), said);
+    copying = false;
+  };
+  const follow = () => copy(leader, follower);
   leader.on("move", follow);
+  follower.on("move", () => copy(follower, leader, { mirrored: true }));
+  follower.on("moveend", () => copy(follower, leader));
   follower.on("remove", () => leader.off("move", follow));
   return follower;
 }

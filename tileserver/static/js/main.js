@@ -9,8 +9,10 @@ import { element, say } from "./dom.js";
 import { daysOf, linkFields } from "./edit_steps.js";
 import { Editor } from "./editor.js";
 import { Exporting } from "./exporting.js";
+import { Gallery } from "./gallery.js";
 import { GPUInitializationError, cameraOf, createMap, jumpTo, limitZoom, setProjection } from "./globe.js";
 import { Imagery } from "./imagery.js";
+import { keepPage } from "./kept.js";
 import { bindKeys } from "./keyboard.js";
 import { Notices } from "./notices.js";
 import { OpenWorld } from "./open_world.js";
@@ -75,6 +77,7 @@ function start(map) {
   const undo = new Undo(views);
   const comparison = new Comparison(map, loader, {
     choose: (compare) => change({ compare }),
+    lay: (beside) => change({ beside }),
     begin: () => state.begin(),
     settle: () => state.settle(),
     unsupported: () => {
@@ -100,6 +103,16 @@ function start(map) {
     world: () => (world.isOpening ? null : { address: world.address, zooms: world.zooms }),
     visit: (place, name) => travel.to(place, name),
     say,
+  });
+  const gallery = new Gallery({
+    choose: (fields) => {
+      makeRoom();
+      change(fields);
+    },
+    listed: (worlds) => {
+      offerRegistered(worlds);
+      showView(views.view, world.registered);
+    },
   });
   const changes = new Changes(map, {
     world: () => (world.isOpening ? null : world),
@@ -137,8 +150,10 @@ function start(map) {
   watchReadout(map);
   views.camera = () => cameraOf(map);
   views.addEventListener("change", ({ detail }) => showChange(detail));
-  map.on("moveend", () => views.rememberCamera());
+  // The browser takes only so many changes of a link.
+  map.on("moveend", ({ mirrored }) => mirrored || views.rememberCamera());
   map.on("load", () => openWorld({ mayTravel: begun }));
+  map.once("idle", keepPage);
   meetServer();
 
   /** Bring the page from what it showed before to what the view says. @param {import("./view_history.js").ViewChange} change */
@@ -202,6 +217,18 @@ function start(map) {
     document.title = `${summary} | earthgen`;
     say(summary);
     await travel.settle(mayTravel && !world.isOnSameGround, signal);
+    if (world.isRecalled && !signal.aborted) openWhenAnswered(signal);
+  }
+
+  /** An older description had to do: open the world as it is now once somebody answers. @param {AbortSignal} signal */
+  async function openWhenAnswered(signal) {
+    try {
+      await world.untilAnswered(signal);
+    } catch (error) {
+      if (signal.aborted) return;
+      throw error;
+    }
+    openWorld();
   }
 
   /** (Re)load the tiles of the world that is open. */
@@ -216,6 +243,7 @@ function start(map) {
     const { view } = views;
     const days = daysOf(world.edits);
     showView(view, world.registered);
+    gallery.show(view);
     showQualities(world.description?.qualities ?? [], view.quality);
     editor.show(world.description);
     timeline.show(days, view.date);
@@ -279,6 +307,11 @@ function start(map) {
       l: toggleLock,
       "/": focusSeed,
       p: openPlaces,
+      b: () => {
+        unfold();
+        gallery.open();
+      },
+      v: () => comparison.turn(views.view),
       s: shareView,
       h: toggleFold,
       "?": showHelp,

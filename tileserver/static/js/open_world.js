@@ -1,6 +1,6 @@
 // The world that is on screen, as the server describes it.
 
-import { ServiceError, beginningOf, describeWorld, zoomsOf } from "./service.js";
+import { ServiceError, beginningOf, describeWorld, get, requests, zoomsOf } from "./service.js";
 import { DEFAULT_VIEW, isNamedRoot } from "./view_state.js";
 
 /** Stands in where the server describes nothing. */
@@ -26,6 +26,9 @@ export class OpenWorld extends EventTarget {
     this.last = null;
     /** Of the world that was opened last; aborted when another one is. */
     this.opening = new AbortController();
+    /** Whether the description is an older one, since no server answered. */
+    this.isRecalled = false;
+    requests.addEventListener("recalled", () => (this.isRecalled = true));
   }
 
   get isOpening() {
@@ -57,6 +60,7 @@ export class OpenWorld extends EventTarget {
     const { signal } = (this.opening = new AbortController());
     if (this.description) this.last = this.description;
     this.description = null;
+    this.isRecalled = false;
     const address = addressOf(view);
     try {
       const found = await this.describe(address, signal);
@@ -89,6 +93,25 @@ export class OpenWorld extends EventTarget {
     this.address = { ...this.address, quality: sent(quality) };
   }
 
+  /**
+   * Ask again and again until the server answers, where it was silent and an older description had to do.
+   * @param {AbortSignal} signal of the opening
+   */
+  async untilAnswered(signal) {
+    for (let attempt = 0; ; attempt += 1) {
+      await pause(2 ** Math.min(attempt, LONGEST_DOUBLING));
+      signal.throwIfAborted();
+      try {
+        await get("healthz", signal);
+        return;
+      } catch (error) {
+        if (!(error instanceof ServiceError)) throw error;
+        // Whatever it answers, it is there.
+        if (!error.unreachable) return;
+      }
+    }
+  }
+
   /** @param {import("./service.js").WorldDescription} description @param {import("./service.js").WorldAddress} address */
   become(description, address, home) {
     this.description = description;
@@ -111,13 +134,13 @@ export class OpenWorld extends EventTarget {
     for (let attempt = 0; ; attempt += 1) {
       try {
         const description = await describeWorld(address, signal);
-        this.dispatchEvent(new CustomEvent("answered"));
+        if (!this.isRecalled) this.dispatchEvent(new CustomEvent("answered"));
         return description;
       } catch (error) {
         if (signal.aborted || !(error instanceof ServiceError) || !(error.unreachable || error.overloaded)) throw error;
         const seconds = error.retryAfter ?? 2 ** Math.min(attempt, LONGEST_DOUBLING);
         this.dispatchEvent(new CustomEvent("trouble", { detail: { overloaded: error.overloaded, seconds } }));
-        await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+        await pause(seconds);
         signal.throwIfAborted();
       }
     }
@@ -133,4 +156,17 @@ function sent(quality) {
 function addressOf({ world, seed, prompt, negative, gsd, guidance, date, quality }) {
   const named = { world, seed: isNamedRoot(world) ? seed : null, date, quality: sent(quality), version: null };
   return world === "prompt" ? { ...named, prompt, negative, gsd, guidance } : named;
+}
+
+/** Wait for so many seconds, or until the browser has a network again. @param {number} seconds */
+function pause(seconds) {
+  return new Promise((resolve) => {
+    const go = () => {
+      clearTimeout(timer);
+      removeEventListener("online", go);
+      resolve(undefined);
+    };
+    const timer = setTimeout(go, 1000 * seconds);
+    addEventListener("online", go);
+  });
 }

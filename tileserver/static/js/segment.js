@@ -1,9 +1,10 @@
 // Look for things in what is on screen: by a phrase, by clicks on the map, or by a box that is drawn over it.
 
+import { areaLine, countOfAreas, save, shareOf } from "./area_list.js";
+import { Asking } from "./asking.js";
 import { zoomFor } from "./change_area.js";
 import { showAreas } from "./change_layer.js";
 import { listModels } from "./change_service.js";
-import { save } from "./changes.js";
 import { element } from "./dom.js";
 import { imageryZoom, placeAt, viewBounds } from "./globe.js";
 import { formatArea, formatGsd } from "./readout.js";
@@ -13,6 +14,7 @@ import { wrapLongitude } from "./view_state.js";
 
 const MOST_LINES = 6;
 const LOOK = { name: "segment", colour: "#b24bf3" };
+const WORDS = { doing: "Looking", cancelled: "Search cancelled", failed: "Nothing can be looked for" };
 const LEAST_DRAG = 6;
 const HINTS = {
   click: "Click the thing on the map; with Shift, click what does not belong to it. Esc ends it.",
@@ -34,8 +36,7 @@ export class Segment {
     this.actions = actions;
     /** Pixels that the server takes; null: it has not been asked, or has no weights. @type {number | null} */
     this.mostPixels = null;
-    /** @type {AbortController | null} */
-    this.asking = null;
+    this.asking = new Asking("segment", WORDS, "segment-phrase", () => this.ready);
     /** What was found last: the answer and its bytes. */
     this.found = null;
     /** What the pointer does on the map. @type {"click" | "box" | null} */
@@ -61,11 +62,6 @@ export class Segment {
     for (const way of ["click", "box"]) {
       element(`segment-${way}`).addEventListener("click", () => this.pick(this.picking === way ? null : way));
     }
-    element("segment-cancel").addEventListener("click", () => {
-      this.stop();
-      this.actions.say("Search cancelled");
-      element("segment-phrase").focus();
-    });
     element("segment-overlay").addEventListener("change", () => this.draw());
     element("segment-geojson").addEventListener("click", () => this.found && save(this.found.blob, "mask.geojson"));
     element("segment-clear").addEventListener("click", () => {
@@ -88,26 +84,31 @@ export class Segment {
     try {
       const { models, max_pixels: most } = await listModels();
       if (models.some(({ task, available }) => task === "referring segmentation" && available)) this.mostPixels = most;
-      this.fail(this.mostPixels === null ? "This server has no weights of a model that segments." : "");
+      this.asking.fail(this.mostPixels === null ? "This server has no weights of a model that segments." : "");
     } catch (error) {
       if (!(error instanceof ServiceError)) throw error;
-      this.fail(`The models cannot be read: ${error.message}`);
+      this.asking.fail(`The models cannot be read: ${error.message}`);
     }
-    this.showBusy();
+    this.show();
   }
 
   /** Another world is being opened: what was found in the last one is not here. */
   forget() {
-    this.stop();
+    this.asking.stop();
+    this.asking.fail("");
     this.pick(null);
     this.found = null;
-    this.fail("");
     this.showFound();
+  }
+
+  get ready() {
+    return this.mostPixels !== null && this.actions.world() !== null;
   }
 
   /** Say whether something can be looked for. */
   show() {
-    this.showBusy();
+    this.asking.show();
+    for (const way of ["click", "box"]) element(`segment-${way}`).disabled = !this.ready;
   }
 
   /** Let the pointer click or box things, or move the map again. @param {"click" | "box" | null} way */
@@ -129,7 +130,7 @@ export class Segment {
     const phrase = element("segment-phrase").value.trim();
     element("segment-phrase").setAttribute("aria-invalid", String(phrase === ""));
     if (phrase === "") {
-      this.fail("Say what to look for, such as “the river”");
+      this.asking.fail("Say what to look for, such as “the river”");
       element("segment-phrase").focus();
       return;
     }
@@ -203,56 +204,22 @@ export class Segment {
     const world = this.actions.world();
     if (world === null || this.mostPixels === null) return;
     if (area === null) {
-      this.fail("Too much is on screen; zoom in");
+      this.asking.fail("Too much is on screen; zoom in");
       return;
     }
-    this.stop();
     this.found = null;
-    this.fail("");
     this.showFound();
-    const { signal } = (this.asking = new AbortController());
-    const begun = Date.now();
-    const tick = () => (element("segment-progress-text").textContent = `Looking, ${Math.round((Date.now() - begun) / 1000)} s`);
-    tick();
-    const timer = setInterval(tick, 1000);
-    this.showBusy();
-    this.actions.say("Looking");
-    try {
-      const blob = await askForMask(world.address, area, wanted, signal);
-      const mask = JSON.parse(await blob.text());
-      if (signal.aborted) return;
-      this.found = { blob, mask };
-      this.showFound();
-      this.actions.say(element("segment-summary").textContent);
-    } catch (error) {
-      if (signal.aborted) return;
-      if (!(error instanceof ServiceError)) throw error;
-      this.fail(`Nothing can be looked for: ${error.message}`);
-    } finally {
-      clearInterval(timer);
-      if (!signal.aborted) this.stop();
-    }
-  }
-
-  /** Give a search up that is under way. */
-  stop() {
-    this.asking?.abort();
-    this.asking = null;
-    this.showBusy();
-  }
-
-  showBusy() {
-    const busy = this.asking !== null;
-    const ready = this.mostPixels !== null && this.actions.world() !== null;
-    element("segment-progress").hidden = !busy;
-    element("segment-form").setAttribute("aria-busy", String(busy));
-    element("segment-run").disabled = busy || !ready;
-    for (const way of ["click", "box"]) element(`segment-${way}`).disabled = !ready;
-  }
-
-  /** @param {string} sentence what is wrong; empty: nothing */
-  fail(sentence) {
-    element("segment-error").textContent = sentence;
+    await this.asking.ask(
+      async (signal) => {
+        const blob = await askForMask(world.address, area, wanted, signal);
+        return { blob, mask: JSON.parse(await blob.text()) };
+      },
+      (found) => {
+        this.found = found;
+        this.showFound();
+        this.actions.say(element("segment-summary").textContent);
+      },
+    );
   }
 
   /** Show what was found, in the panel and on the map. */
@@ -272,18 +239,9 @@ export class Segment {
 
   /** @param {import("./segment_service.js").Found["features"][number]} area */
   line({ properties, geometry }) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.title = "Fly there";
-    const name = document.createElement("span");
-    name.textContent = formatArea(properties.area_m2);
-    const rest = document.createElement("small");
-    rest.textContent = `${Math.round(100 * properties.probability)} %`;
-    button.append(name, rest);
-    button.addEventListener("click", () => this.actions.visit(geometry.coordinates[0], name.textContent));
-    const item = document.createElement("li");
-    item.append(button);
-    return item;
+    const size = formatArea(properties.area_m2);
+    const probability = `${Math.round(100 * properties.probability)} %`;
+    return areaLine(size, probability, () => this.actions.visit(geometry.coordinates[0], size));
   }
 }
 
@@ -292,7 +250,5 @@ function summaryOf({ features, left_out: leftOut, found_m2: area, total_m2: tota
   const count = features.length + leftOut;
   if (count === 0) return `Nothing of the kind found at ${formatGsd(gsd)}`;
   const sure = guess === null ? "" : `; the model expects an overlap of ${Math.round(100 * guess)} %`;
-  const share = (100 * area) / total;
-  const percent = share < 0.1 ? "less than 0.1" : share.toFixed(1);
-  return `${count} ${count === 1 ? "area" : "areas"}: ${formatArea(area)}, ${percent} % of what is on screen at ${formatGsd(gsd)}${sure}`;
+  return `${countOfAreas(count)}: ${formatArea(area)}, ${shareOf(area, total)} of what is on screen at ${formatGsd(gsd)}${sure}`;
 }

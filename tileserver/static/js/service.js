@@ -1,4 +1,9 @@
-// The tile service over HTTP. Addresses are relative to the page, so that it also works behind a path prefix.
+// The tile service over HTTP.
+
+import { keepAnswer, keptAnswer } from "./kept.js";
+import { serviceUrl } from "./service_url.js";
+
+export { serviceUrl };
 
 export const ROOT_ZOOM = 4;
 export const DEEPEST_ZOOM = 18;
@@ -30,11 +35,6 @@ export class ServiceError extends Error {
   }
 }
 
-/** @param {string} path relative to the page */
-export function serviceUrl(path) {
-  return new URL(path, document.baseURI).href;
-}
-
 /**
  * GET, with every failure turned into a ServiceError that says what happened.
  * @param {string} path
@@ -43,6 +43,25 @@ export function serviceUrl(path) {
  */
 export function get(path, signal) {
   return request(path, { signal });
+}
+
+/**
+ * GET, or what was answered last where no answer comes now; `requests` tells which.
+ * @param {string} path
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Response>}
+ */
+async function getOrRecall(path, signal) {
+  try {
+    const response = await get(path, signal);
+    keepAnswer(path, response);
+    return response;
+  } catch (error) {
+    const kept = error instanceof ServiceError && error.unreachable ? await keptAnswer(path) : null;
+    if (kept === null) throw error;
+    requests.dispatchEvent(new CustomEvent("recalled"));
+    return kept;
+  }
 }
 
 /**
@@ -73,7 +92,10 @@ function holding(key) {
   return key === "" ? {} : { Authorization: `Bearer ${key}` };
 }
 
-/** Tells of every request once it has been answered: "answered"; detail: {method, url, status, ms, timing, body}. */
+/**
+ * Tells of every request once it has been answered: "answered"; detail: {method, url, status, ms, timing, body}. Tells
+ * "recalled" where an older answer had to do.
+ */
 export const requests = new EventTarget();
 
 /**
@@ -134,7 +156,7 @@ async function request(path, options) {
 
 /** @returns {Promise<WorldDescription[]>} */
 export async function listWorlds() {
-  return (await readJson(await get("worlds"))).worlds;
+  return (await readJson(await getOrRecall("worlds"))).worlds;
 }
 
 /**
@@ -143,7 +165,7 @@ export async function listWorlds() {
  * @returns {Promise<WorldDescription>}
  */
 export async function describeWorld(world, signal) {
-  return readJson(await get(`worlds/${encodeURIComponent(world.world)}${queryOf(world)}`, signal));
+  return readJson(await getOrRecall(`worlds/${encodeURIComponent(world.world)}${queryOf(world)}`, signal));
 }
 
 /**
@@ -153,7 +175,7 @@ export async function describeWorld(world, signal) {
  * @returns {Promise<{longitude: number, latitude: number, zoom: number} | null>}
  */
 export async function beginningOf(world, signal) {
-  const { center } = await readJson(await get(pathOf(world, "WebMercatorQuad/tilejson.json"), signal));
+  const { center } = await readJson(await getOrRecall(pathOf(world, "WebMercatorQuad/tilejson.json"), signal));
   return center ? { longitude: center[0], latitude: center[1], zoom: center[2] } : null;
 }
 

@@ -1,6 +1,6 @@
-// Before and after: a second map over the left part of the first one, and the divider between them.
+// Before and after: a second map over the left part of the first one with a divider between them, or beside it.
 
-import { createFollower, setProjection } from "./globe.js";
+import { createFollower, limitZoom, setProjection } from "./globe.js";
 import { Imagery } from "./imagery.js";
 
 const STEP = 0.02;
@@ -45,7 +45,6 @@ export class Swipe {
       // Among the first map's own parts, so that its buttons stay on top.
       this.leader.getCanvasContainer().after(container);
       const follower = createFollower(container, this.leader, projection);
-      follower.getCanvas().setAttribute("aria-hidden", "true");
       follower.on("idle", onIdle);
       this.follower = follower;
       this.imagery = new Imagery(follower, this.loader);
@@ -56,7 +55,28 @@ export class Swipe {
     const { imagery } = this;
     await this.ready;
     // Meanwhile it may have been closed, or opened again.
-    if (imagery === this.imagery) imagery.show(world, zooms);
+    if (imagery !== this.imagery) return;
+    limitZoom(this.follower, zooms);
+    imagery.show(world, zooms);
+  }
+
+  /**
+   * Lay both maps beside each other, each with its own middle, or one over the other with a divider. The map below the
+   * other one takes no input.
+   * @param {boolean} beside
+   */
+  lay(beside) {
+    const isBeside = beside && this.isOpen;
+    document.documentElement.classList.toggle("beside", isBeside);
+    this.divider.setAttribute("role", isBeside ? "separator" : "slider");
+    this.divider.tabIndex = isBeside ? -1 : 0;
+    for (const map of [this.leader, this.follower]) map?.resize();
+    const canvas = this.follower?.getCanvas();
+    if (!canvas) return;
+    canvas.tabIndex = isBeside ? 0 : -1;
+    canvas.setAttribute("aria-label", `${this.labels.before.textContent}, which moves with the other map`);
+    if (isBeside) canvas.removeAttribute("aria-hidden");
+    else canvas.setAttribute("aria-hidden", "true");
   }
 
   close() {
@@ -66,6 +86,7 @@ export class Swipe {
     container.remove();
     this.follower = this.imagery = null;
     this.divider.hidden = true;
+    this.lay(false);
   }
 
   /** @param {string} before @param {string} after what the two sides show */

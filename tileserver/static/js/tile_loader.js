@@ -1,6 +1,7 @@
 // Loads tiles for MapLibre, which itself would ask once and give up: a busy or absent server is asked again
 // until the tile is no longer wanted, and what is pending is known at every moment.
 
+import { keepTile, keptTile } from "./kept.js";
 import { ROOT_ZOOM, ServiceError, get } from "./service.js";
 
 const PROTOCOL = "earthgen";
@@ -15,6 +16,7 @@ const LONGEST_WAIT_S = 30;
  *   overloaded    the server asked to come back later; detail: {seconds}
  *   unreachable   no answer; detail: {seconds} until the next attempt
  *   answered      a tile came
+ *   recalled      a tile came that was kept
  */
 export class TileLoader extends EventTarget {
   constructor() {
@@ -72,6 +74,12 @@ export class TileLoader extends EventTarget {
     this.jobs.add(job);
     this.tell("change");
     try {
+      const kept = await keptTile(path);
+      signal.throwIfAborted();
+      if (kept !== null) {
+        this.tell("recalled");
+        return { data: kept };
+      }
       await this.turn(job, signal);
       try {
         return { data: await this.fetchUntilAnswered(job, signal) };
@@ -119,7 +127,9 @@ export class TileLoader extends EventTarget {
   async fetchUntilAnswered(job, signal) {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        const data = await (await get(job.path, signal)).arrayBuffer();
+        const response = await get(job.path, signal);
+        keepTile(job.path, response);
+        const data = await response.arrayBuffer();
         this.tell("answered");
         return data;
       } catch (error) {

@@ -1,7 +1,9 @@
 // Tells people what goes wrong with tiles, the server and the graphics card.
 
 import { element } from "./dom.js";
-import { ServiceError } from "./service.js";
+import { ServiceError, requests } from "./service.js";
+
+const OFFLINE = "The server does not answer. What you have seen before is still here; new places come when it is back.";
 
 export class Troubles {
   /**
@@ -30,6 +32,11 @@ export class Troubles {
       element("empty").hidden = true;
       notices.clear("server");
     });
+    loader.addEventListener("recalled", () => {
+      this.seen = true;
+      element("empty").hidden = true;
+    });
+    requests.addEventListener("recalled", () => notices.show("server", OFFLINE));
     world.addEventListener("trouble", ({ detail }) => this.server(detail.overloaded, detail.seconds));
     world.addEventListener("answered", () => notices.clear("server"));
   }

@@ -24,10 +24,11 @@ export const MAX_GUIDANCE = 20;
 
 /**
  * @typedef {WorldFields & Camera & {
- *   date: string | null, quality: Quality, compare: string | null, projection: "globe" | "flat"}} View
+ *   date: string | null, quality: Quality, compare: string | null, beside: boolean, projection: "globe" | "flat"}} View
  *   date: ISO day whose edits are shown; null: those that never end
  *   quality: with how much work the server makes detail
- *   compare: what lies on the left of the swipe: "original", the world without edits, or an ISO day; null: no swipe
+ *   compare: what lies on the left: "original", the world without edits, or an ISO day; null: nothing
+ *   beside: whether both lie beside each other, and not under a divider
  */
 
 /** @typedef {"draft" | "standard" | "best"} Quality */
@@ -52,6 +53,7 @@ export const DEFAULT_VIEW = Object.freeze({
   date: null,
   quality: "standard",
   compare: null,
+  beside: false,
   projection: "globe",
   zoom: null,
   latitude: 20,
@@ -136,6 +138,9 @@ export function readView(location) {
     if (compare === "original" || isDay(compare)) view.compare = compare;
     else problems.push(`compare ${shown(compare)} is neither original nor a day such as 2026-05-01`);
   }
+  const beside = given.get("beside");
+  if (beside === "1") view.beside = true;
+  else if (beside !== null) problems.push(`beside ${shown(beside)} is not 1`);
 
   /** @type {[string, keyof View, number, number][]} */
   const numbers = [
@@ -173,6 +178,7 @@ export function formatView(view) {
   if (view.date !== null) fields.set("date", view.date);
   if (view.quality !== DEFAULT_VIEW.quality) fields.set("quality", view.quality);
   if (view.compare !== null) fields.set("compare", view.compare);
+  if (view.compare !== null && view.beside) fields.set("beside", "1");
   fields.set("projection", view.projection);
   if (view.zoom !== null) {
     const decimals = view.zoom > 14 ? 6 : 4;
