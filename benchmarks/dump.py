@@ -1,15 +1,16 @@
 """Dumps: items per second with 1 and 2 workers, where the time goes, and whether memory stays flat.
 
-    python -m benchmarks.dump [--count 24] [--memory-items 10000]
+    python -m benchmarks.dump [--count 24] [--memory-items 10000] [--memory-engine shipped]
 
 The first two tables use the shipped weights. Memory is watched over many items of an engine that only fills areas with
-colours, so that labels, encoding and writing are the real ones and a run takes minutes.
+colours, so that labels, encoding and writing are the real ones and a run takes minutes; or of the real engine.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +21,14 @@ from typing import Annotated, Any
 import numpy as np
 import numpy.typing as npt
 import typer
+from torch.nn.modules import module as torch_module
 
 from earthgen.bands import PixelSource
 from earthgen.editing import layers_of
 from earthgen.pyramid import Box
 from earthgen.world import World
 from trainingsets.folder import DumpFolder
-from trainingsets.making import EngineMaker, EngineOpener
+from trainingsets.making import EngineMaker, EngineOpener, Opener
 from trainingsets.running import run
 from trainingsets.spec import DumpSpec
 from trainingsets.tasks import TASKS
@@ -56,6 +58,36 @@ class Timed:
         return pixels
 
 
+class InNetworks(threading.local):
+    """CPU seconds of the calling thread inside calls of torch modules, counted at the outermost."""
+
+    depth = 0
+    begun = seconds = 0.0
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While this is open."""
+        handles = [
+            torch_module.register_module_forward_pre_hook(self._enter),
+            torch_module.register_module_forward_hook(self._leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: Any, inputs: Any) -> None:
+        if self.depth == 0:
+            self.begun = time.thread_time()
+        self.depth += 1
+
+    def _leave(self, module: Any, inputs: Any, output: Any) -> None:
+        self.depth -= 1
+        if self.depth == 0:
+            self.seconds += time.thread_time() - self.begun
+
+
 class Filling:
     """Noise of the seed, and edits as flat colours."""
 
@@ -70,9 +102,9 @@ class Filling:
 
 
 def where_time_goes(spec: DumpSpec, path: Path) -> None:
-    """One process: shares of CPU time in the engine and outside."""
-    opener = EngineOpener()
-    with opener.open() as maker:
+    """One process: shares of CPU time outside the engine, and outside its networks."""
+    opener, networks = EngineOpener(), InNetworks()
+    with opener.open() as maker, networks.watched():
         assert isinstance(maker, EngineMaker)
         timed = Timed(maker.engine)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -81,7 +113,8 @@ def where_time_goes(spec: DumpSpec, path: Path) -> None:
         run(folder, opener, maker=EngineMaker(timed))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     print(
-        f"| {spec.task} | {spec.count} | {cpu / spec.count:.2f} | {1 - timed.cpu / cpu:.1%} | {wall / spec.count:.2f} |"
+        f"| {spec.task} | {spec.count} | {cpu / spec.count:.2f} | {1 - timed.cpu / cpu:.1%} |"
+        f" {1 - networks.seconds / cpu:.1%} | {wall / spec.count:.2f} |"
     )
 
 
@@ -110,10 +143,8 @@ class FillingOpener:
         yield EngineMaker(Filling())
 
 
-def memory(items: int, path: Path) -> None:
+def memory(items: int, path: Path, opener: Opener, spec: DumpSpec) -> None:
     """Resident memory of one process every tenth of a long run."""
-    spec = DumpSpec(task="change-caption", format="webdataset", count=items, size=128, date_effects=False)
-    folder = DumpFolder.create(path, spec, {"weights": "filling", "fingerprint": "filling"}, resume=False)
     rows: list[tuple[int, float]] = []
 
     def watch(done: int, total: int) -> None:
@@ -121,7 +152,9 @@ def memory(items: int, path: Path) -> None:
             rows.append((done, resident_megabytes()))
 
     begun = time.perf_counter()
-    run(folder, FillingOpener(), progress=watch)
+    with opener.open() as maker:
+        folder = DumpFolder.create(path, spec, maker.made_by(()), resume=False)
+        run(folder, opener, progress=watch, maker=maker)
     print(
         f"\n{items} items in {time.perf_counter() - begun:.0f} s; resident memory, MB: "
         + ", ".join(f"{done}: {megabytes:.0f}" for done, megabytes in rows)
@@ -140,13 +173,17 @@ def main(
         int, typer.Option(help="items of each measurement with the shipped weights; 0 leaves these out")
     ] = 24,
     memory_items: Annotated[int, typer.Option(help="items over which memory is watched; 0 leaves it out")] = 10_000,
+    memory_engine: Annotated[
+        str, typer.Option(help="filling: areas with colours; or shipped: the real one")
+    ] = "filling",
     size: Annotated[int, typer.Option(help="pixels along a side")] = 256,
 ) -> None:
     """Print the tables of docs/dump.md."""
     with tempfile.TemporaryDirectory() as name:
         base = Path(name)
         if count:
-            print("| task | items | CPU s an item | not in the engine | wall s an item |\n|---|---|---|---|---|")
+            print("| task | items | CPU s an item | not in the engine | not in a network | wall s an item |")
+            print("|---|---|---|---|---|---|")
             for task in ("classification", "change-caption"):
                 spec = DumpSpec(task=task, format="hf", count=count, size=size, gsds=(0.6,))
                 where_time_goes(spec, base / task)
@@ -158,7 +195,18 @@ def main(
                 print(f"| {workers} | {rates[-1]:.2f} |")
             print(f"\nparallel efficiency of 2 workers: {rates[1] / (2 * rates[0]):.2f} on {os.cpu_count()} cores")
         if memory_items:
-            memory(memory_items, base / "memory")
+            if memory_engine not in ("filling", "shipped"):
+                raise typer.BadParameter(f"memory engine is {memory_engine!r}; allowed: filling, shipped")
+            filling = memory_engine == "filling"
+            spec = DumpSpec(
+                task="change-caption" if filling else "classification",
+                format="webdataset",
+                count=memory_items,
+                size=128,
+                gsds=(0.6, 2.4, 9.6) if filling else (0.6,),
+                date_effects=False,
+            )
+            memory(memory_items, base / "memory", FillingOpener() if filling else EngineOpener(), spec)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from trainingsets.demo import DEMOS
 
 HEADER, ROW = 26, 187
 """Pixels of a title, and of a row of a dump's own sheet with its words (`trainingsets.sheet`)."""
-ALONE = ("classification", "semantic-change", "change-caption", "referring", "time-series")
+ALONE = ("classification", "semantic-change", "change-caption", "referring", "multi-view", "time-series")
 """Tasks with a picture of their own on the page."""
 
 
