@@ -4,7 +4,7 @@
     python docs/pictures.py --base http://127.0.0.1:8000 --out docs/pictures
 
 For the real Earth and for one generated planet: the globe, and a sheet of places at five zooms. Then a flight
-from the globe to the ground, as a strip and as an animation, and the page itself on a desktop and on a phone.
+from the globe to the ground, as a strip and as an animation, and the page itself on a desktop, a tablet and a phone.
 Shots are kept under --shots by the version of the server's pictures, so a run that was interrupted goes on where
 it stopped, and another server version starts afresh. Generation is slow on a cold cache: hours are possible.
 """
@@ -91,8 +91,17 @@ class Camera:
         self._timeout_s = timeout_s
         self.taken = 0
 
-    def shot(self, name: str, link: str, size: tuple[int, int], *, bare: bool = True, dark: bool = True) -> Image.Image:
-        """The view behind a link; `bare` leaves only the imagery."""
+    def shot(
+        self,
+        name: str,
+        link: str,
+        size: tuple[int, int],
+        *,
+        bare: bool = True,
+        dark: bool = True,
+        section: str | None = None,
+    ) -> Image.Image:
+        """The view behind a link; `bare` leaves only the imagery, `section` is the part of the panel that is open."""
         path = self._shots / f"{name}-{size[0]}x{size[1]}.png"
         if path.exists():
             return Image.open(path).convert("RGB")
@@ -106,6 +115,11 @@ class Camera:
             page = context.new_page()
             page.goto(f"{self._base}/{'?ui=0' if bare else ''}{link}", timeout=1000 * self._timeout_s)
             self._wait(page, name)
+            if section is not None:
+                page.locator(f"#{section} > summary").click()
+                page.wait_for_function(_FILLED, arg=section, timeout=1000 * self._timeout_s)
+                # What was pressed is not what the picture is about.
+                page.evaluate("document.activeElement.blur()")
             image = page.screenshot(clip={"x": 0, "y": 0, "width": width, "height": height})
         finally:
             context.close()
@@ -154,6 +168,10 @@ class Camera:
 class PicturesError(Exception):
     """A picture that cannot be taken."""
 
+
+# Lists come from the server, and the gallery's pictures one after the other.
+_FILLED = """(section) => [...document.querySelectorAll(`#${section} li`)].length > 0
+    && [...document.querySelectorAll(`#${section} .thumbnail`)].every((frame) => frame.childNodes.length > 0)"""
 
 # A small generator with a fixed start (mulberry32) makes the search repeatable.
 _FIND = """async ([world, seed, kind, number]) => {
@@ -278,10 +296,13 @@ def take_flight(camera: Camera, world: World, place: Place, out: Path) -> None:
 
 
 def take_page(camera: Camera, earth: World, planet: World, out: Path) -> None:
-    """The page as people see it."""
+    """The page as people see it: light and dark, and with different parts of the panel open."""
     print("The page")
-    desktop = camera.shot("page-desktop", link(earth, None), (1440, 900), bare=False)
+    desktop = camera.shot("page-desktop", link(earth, None), (1440, 900), bare=False, section="gallery")
     save(desktop, out / "page-desktop.jpg")
+    there = link(earth, EARTH_PLACES[0], 11, "flat")
+    tablet = camera.shot("page-tablet", there, (820, 1180), bare=False, dark=False, section="places")
+    save(tablet, out / "page-tablet.jpg")
     phone = camera.shot("page-phone", link(planet, None), (390, 844), bare=False)
     save(phone, out / "page-phone.jpg")
 

@@ -32,7 +32,6 @@ const BEGINNINGS = [
 /**
  * @typedef {object} GalleryActions
  * @property {(fields: WorldFields) => void} choose
- * @property {(worlds: import("./service.js").WorldDescription[]) => void} listed the server has told its worlds
  */
 
 export class Gallery {
@@ -51,12 +50,13 @@ export class Gallery {
       else this.painting.abort();
     });
     element("gallery-retry").addEventListener("click", () => this.meetServer());
+    // What needs no server is there when it is opened, and is not moved by what comes.
+    this.offer([]);
   }
 
   /** Open it, with the focus on its first world. */
   open() {
     element("gallery").open = true;
-    if (this.offered.size === 0) this.offer([]);
     element("gallery-list").querySelector("button").focus();
   }
 
@@ -70,10 +70,8 @@ export class Gallery {
   }
 
   async meetServer() {
-    if (this.offered.size === 0) this.offer([]);
     try {
       const worlds = await listWorlds();
-      this.actions.listed(worlds);
       this.offer(worlds.filter(({ name }) => !isNamedRoot(name)));
       this.fail("");
     } catch (error) {

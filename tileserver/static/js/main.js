@@ -23,7 +23,6 @@ import {
   focusSeed,
   isLocked,
   makeRoom,
-  offerRegistered,
   openPlaces,
   openSection,
   showHelp,
@@ -37,7 +36,7 @@ import {
 import { watchReadout } from "./pointer_readout.js";
 import { Segment } from "./segment.js";
 import { watchRequests } from "./request_log.js";
-import { ServiceError, listWorlds, previewPath, serviceUrl } from "./service.js";
+import { ServiceError, previewPath, serviceUrl } from "./service.js";
 import { share } from "./share.js";
 import { TileLoader } from "./tile_loader.js";
 import { makeTimeline } from "./timeline.js";
@@ -109,10 +108,6 @@ function start(map) {
       makeRoom();
       change(fields);
     },
-    listed: (worlds) => {
-      offerRegistered(worlds);
-      showView(views.view, world.registered);
-    },
   });
   const changes = new Changes(map, {
     world: () => (world.isOpening ? null : world),
@@ -154,7 +149,6 @@ function start(map) {
   map.on("moveend", ({ mirrored }) => mirrored || views.rememberCamera());
   map.on("load", () => openWorld({ mayTravel: begun }));
   map.once("idle", keepPage);
-  meetServer();
 
   /** Bring the page from what it showed before to what the view says. @param {import("./view_history.js").ViewChange} change */
   function showChange({ before, travel: mayTravel, moveCamera }) {
@@ -244,25 +238,13 @@ function start(map) {
     const days = daysOf(world.edits);
     showView(view, world.registered);
     gallery.show(view);
-    showQualities(world.description?.qualities ?? [], view.quality);
+    showQualities(world.isOpening ? null : (world.description.qualities ?? []), view.quality);
     editor.show(world.description);
     timeline.show(days, view.date);
     undo.show(world);
     comparison.show(view, world, days);
     changes.show();
     segment.show();
-  }
-
-  /** Offer the registered worlds. */
-  async function meetServer() {
-    try {
-      offerRegistered(await listWorlds());
-      showView(views.view, world.registered);
-    } catch (error) {
-      if (!(error instanceof ServiceError)) throw error;
-      // Where nobody answers, opening the world says so and goes on trying.
-      if (!error.unreachable) notices.show("worlds", `The list of worlds cannot be read: ${error.message}`);
-    }
   }
 
   function bindControls() {

@@ -49,9 +49,6 @@ export function bindPanel(actions) {
       if (asking) element("prompt").focus();
     });
   }
-  element("registered").addEventListener("change", (event) => {
-    if (event.target.value) actions.chooseWorld(event.target.value);
-  });
   element("seed").addEventListener("change", () => {
     const seed = readSeed();
     if (seed !== null && !asking) actions.chooseSeed(seed);
@@ -109,8 +106,8 @@ export function showView(view, registered) {
   if (before === null || !isSameWorld(view, before)) asking = false;
   for (const input of document.querySelectorAll("input[name=world]")) input.checked = input.value === (asking ? "prompt" : view.world);
   for (const input of document.querySelectorAll("input[name=projection]")) input.checked = input.value === view.projection;
-  if (registered) offerRegistered(offered, registered);
-  element("registered").value = isNamedRoot(view.world) ? "" : view.world;
+  // Its line is there before the server has said what it is.
+  element("registered-about").hidden = isNamedRoot(view.world);
   element("registered-about").textContent = registered ? aboutRegistered(registered) : "";
   if (!asking) element("seed").value = registered?.seed ?? view.seed;
   // Another seed leaves alone what is being typed.
@@ -131,10 +128,14 @@ export function showView(view, registered) {
 
 /**
  * Offer the qualities that differ on this server; where all are alike there is nothing to choose.
- * @param {import("./view_state.js").Quality[]} offered
+ * @param {import("./view_state.js").Quality[] | null} offered null: the server has not said
  * @param {import("./view_state.js").Quality} chosen
  */
 export function showQualities(offered, chosen) {
+  if (offered === null) {
+    element("quality").value = chosen;
+    return;
+  }
   for (const option of element("quality").options) option.hidden = !offered.includes(option.value) && option.value !== chosen;
   element("quality").value = chosen;
   element("quality-field").hidden = offered.length < 2 && (offered.includes(chosen) || offered.length === 0);
@@ -156,33 +157,12 @@ export function summaryOf(view, registered) {
   return `${view.world === "earth" ? "Real Earth" : "Planet"} · seed ${view.seed}`;
 }
 
-/** Worlds that the server has listed. @type {import("./service.js").WorldDescription[]} */
-let offered = [];
-
-/**
- * Offer the registered worlds, where there are any.
- * @param {import("./service.js").WorldDescription[]} worlds
- * @param {import("./service.js").WorldDescription | null} [shown] is offered even where the list does not hold it
- */
-export function offerRegistered(worlds, shown = null) {
-  offered = worlds.filter((world) => !isNamedRoot(world.name));
-  if (shown && !offered.some((world) => world.name === shown.name)) offered.push(shown);
-  element("registered-field").hidden = offered.length === 0;
-  const options = offered.map((world) => new Option(registeredLabel(world), world.name));
-  element("registered").replaceChildren(new Option("none chosen", ""), ...options);
-}
-
 /** What a registered world is, in words. @param {import("./service.js").WorldDescription} world */
-function aboutRegistered({ root, prompt, gsd }) {
-  if (root === "prompt") return `“${prompt}” · ${gsd} m/px`;
-  return `${root === "earth" ? "Real Earth" : "Planet"}${prompt ? ` · “${prompt}”` : ""}`;
-}
-
-/** @param {import("./service.js").WorldDescription} world */
-function registeredLabel({ name, root, seed, edits }) {
+function aboutRegistered({ root, prompt, gsd, edits }) {
   const count = edits?.length ?? 0;
-  const changes = count === 0 ? "" : `, ${count} ${count === 1 ? "edit" : "edits"}`;
-  return `${name} (${root}, seed ${seed}${changes})`;
+  const edited = count === 0 ? "" : ` · ${count} ${count === 1 ? "edit" : "edits"}`;
+  if (root === "prompt") return `“${prompt}” · ${gsd} m/px${edited}`;
+  return `${root === "earth" ? "Real Earth" : "Planet"}${prompt ? ` · “${prompt}”` : ""}${edited}`;
 }
 
 export function isLocked() {
