@@ -143,7 +143,10 @@ def main(
         f"\n{backend}: {seconds * 1e3:.1f} CPU ms a window, over {count} blocks; {entry:,} bytes of it in a store"
     )
     # Calm sea is one colour, costs an image nothing, and would hide what land costs.
-    sizes = print_images([tile for tile in tiles if (tile != tile[0, 0]).any()])
+    busy = [tile for tile in tiles if (tile != tile[0, 0]).any()]
+    if not busy:
+        raise typer.BadParameter(f"all {len(tiles)} tiles are of one colour; more --places are needed")
+    sizes = print_images(busy)
     print_indexes(sizes["webp"], entries)
 
 

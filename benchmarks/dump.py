@@ -58,11 +58,13 @@ class Timed:
         return pixels
 
 
-class InNetworks(threading.local):
-    """CPU seconds of the calling thread inside calls of torch modules, counted at the outermost."""
+class InNetworks:
+    """CPU seconds of all threads inside calls of torch modules, each counted at the outermost."""
 
-    depth = 0
-    begun = seconds = 0.0
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._adding = threading.Lock()
+        self._here = threading.local()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -78,14 +80,17 @@ class InNetworks(threading.local):
                 handle.remove()
 
     def _enter(self, module: Any, inputs: Any) -> None:
-        if self.depth == 0:
-            self.begun = time.thread_time()
-        self.depth += 1
+        here = self._here
+        here.depth = getattr(here, "depth", 0) + 1
+        if here.depth == 1:
+            here.begun = time.thread_time()
 
     def _leave(self, module: Any, inputs: Any, output: Any) -> None:
-        self.depth -= 1
-        if self.depth == 0:
-            self.seconds += time.thread_time() - self.begun
+        here = self._here
+        here.depth -= 1
+        if here.depth == 0:
+            with self._adding:
+                self.seconds += time.thread_time() - here.begun
 
 
 class Filling:
