@@ -229,8 +229,12 @@ def test_registered_world_has_its_own_seed(open_page: OpenPage, site: str) -> No
     registered = [name for name in names if name not in ("earth", "planet")]
     if not registered:
         pytest.skip("this server has no registered world")
-    page.tiles.clear()
     page.click("#gallery summary")
+    # The gallery's own pictures are tiles, too.
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#gallery .thumbnail')].every((frame) => frame.childNodes.length > 0)"
+    )
+    page.tiles.clear()
     page.click(f"#gallery-list button:has-text('{registered[0][:8]}')")
     expect(page).to_have_url(re.compile(registered[0]))
     expect(page.locator("#summary")).to_have_text(f"World {registered[0]}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.browser import IDLE, PHONE, OpenPage, serve
+from tests.browser import IDLE, PHONE, OpenPage, answer, serve
 from tests.fake_tileserver import create_painted_app
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
@@ -32,7 +33,7 @@ def site() -> Iterator[str]:
 def findings(page: Any, where: str) -> list[str]:
     """What axe holds to be serious or critical, a line each."""
     # Half-way through a fade every text is pale.
-    page.wait_for_function("document.getAnimations().every((animation) => animation.playState !== 'running')")
+    page.wait_for_function("() => document.getAnimations().every((animation) => animation.playState !== 'running')")
     violations = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
     return [
         f"{where}: {violation['id']} ({violation['impact']}): {violation['help']}: {node['html'][:200]}: "
@@ -72,14 +73,136 @@ def edited(page: Any) -> None:
     page.wait_for_selector(IDLE, state="attached")
 
 
+def with_body(body: str) -> Callable[[Any], None]:
+    """A route handler that answers so."""
+
+    def fulfil(route: Any) -> None:
+        route.fulfill(body=body)
+
+    return fulfil
+
+
+def watched(page: Any) -> None:
+    """Let what looks at imagery answer without models: two changed areas, a mask, and a conversation."""
+    ring = [[19.9, 9.9], [20.1, 9.9], [20.1, 10.1], [19.9, 9.9]]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    areas = [
+        {"type": "Feature", "geometry": shape, "properties": {"area_m2": size, "probability": 0.7, "pixels": 9}}
+        for size in (2e8, 31_000.0)
+    ]
+    found = {"type": "FeatureCollection", "features": areas, "left_out": 3, "gsd": 300.0, "total_m2": 4e9}
+    models = [
+        {"name": "cdmamba", "title": "CDMamba", "task": "change detection", "available": True, "classes": []},
+        {"name": "rsrefseg", "title": "RSRefSeg", "task": "referring segmentation", "available": True, "classes": []},
+    ]
+    listed = {"models": models, "max_pixels": 1 << 20, "max_classes": 64, "free_classes": 16}
+    said = {
+        "event": "answer",
+        "text": "5 areas that changed, 200 km².",
+        "refused": False,
+        "notes": ["Only what is certain is counted."],
+        "areas": found,
+        "files": [{"name": "changes.geojson", "media_type": "application/geo+json", "bytes": 2, "base64": "e30="}],
+        "memory": {},
+        "bbox": [19.5, 9.5, 20.5, 10.5],
+        "gsd": 300.0,
+        "model": {"name": "cdmamba"},
+    }
+    answers = {
+        "**/perception/models": json.dumps(listed),
+        "**/perception/detect*": json.dumps(found | {"changed_m2": 2e8}),
+        "**/perception/segment*": json.dumps(found | {"found_m2": 2e8, "predicted_iou": 0.75}),
+        "**/worlds/*/agent*": json.dumps(said) + "\n",
+    }
+    for pattern, body in answers.items():
+        page.route(pattern, with_body(body))
+
+
+def changed(page: Any) -> None:
+    opened(page, "changes")
+    page.click("#changes-run")
+    expect(page.locator("#changes-list li")).to_have_count(2)
+
+
+def segmented(page: Any) -> None:
+    opened(page, "segment")
+    page.fill("#segment-phrase", "the largest lake")
+    page.click("#segment-run")
+    expect(page.locator("#segment-list li")).to_have_count(2)
+    page.click("#segment-box")
+
+
+def asked(page: Any) -> None:
+    opened(page, "ask")
+    page.fill("#ask-question", "what changed?")
+    page.click("#ask-run")
+    expect(page.locator("#ask-log li")).to_have_count(2)
+
+
+def searched(page: Any) -> None:
+    opened(page, "word-search")
+    page.fill("#word-query", "a river mouth")
+    page.press("#word-query", "Enter")
+    expect(page.locator("#word-results li")).to_have_count(4)
+
+
+def estimated(page: Any) -> None:
+    opened(page, "exports")
+    page.select_option("#export-image", "webp")
+    page.fill("#export-first", "9")
+    page.fill("#export-last", "9")
+    page.click("#export-plan")
+    expect(page.locator("#export-estimate")).to_contain_text("tiles")
+
+
+def not_exported(page: Any) -> None:
+    page.fill("#export-last", "99")
+    page.click("#export-run")
+    expect(page.locator("#export-error")).to_be_visible()
+
+
+def copied(page: Any) -> None:
+    opened(page, "requests")
+    page.click("#copy-maplibre")
+    expect(page.locator("#request-text")).to_be_visible()
+
+
+def compared(page: Any) -> None:
+    page.select_option("#compare", "original")
+    page.wait_for_selector(IDLE, state="attached")
+
+
+def beside(page: Any) -> None:
+    page.click("#compare-how label:has-text('Side by side')")
+    expect(page.locator("#swipe")).to_have_attribute("role", "separator")
+
+
+def failing(page: Any) -> None:
+    """A message over the map, and in place of a world what is wrong with it."""
+    page.route("**/worlds/prompt/tiles/**", answer(422, "no weights for prompts come with this installation"))
+    page.evaluate("location.hash = 'world=prompt&prompt=a+town&gsd=1&pitch=1000'")
+    expect(page.locator("#empty")).to_be_visible()
+    expect(page.locator("[data-key=link]")).to_be_visible()
+
+
 STATES: dict[str, Callable[[Any], object]] = {
     "a wrong seed": lambda page: (page.fill("#seed", "minus one"), page.press("#seed", "Enter")),
+    "changes that were found": changed,
+    "things that were found": segmented,
+    "a conversation": asked,
+    "places that were found": searched,
+    "an export's estimate": estimated,
+    "an export that makes no sense": not_exported,
+    "an address that was copied": copied,
     "an area to edit": drawn,
     "an edited world with days": edited,
+    "two worlds under a divider": compared,
+    "two worlds side by side": beside,
     "a world by prompt": lambda page: (
         page.click("#worlds label:has-text('Prompt')"),
         page.evaluate("document.getElementById('prompt-more').open = true"),
     ),
+    "a world that cannot be shown": failing,
     "the help": lambda page: page.evaluate("document.getElementById('help-dialog').showModal()"),
 }
 
@@ -88,12 +211,14 @@ STATES: dict[str, Callable[[Any], object]] = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_no_panel_keeps_anybody_out(open_page: OpenPage, size: str, scheme: str) -> None:
-    page = open_page("/" + VIEW, color_scheme=scheme, **SIZES[size])
+    page = open_page("/" + VIEW, color_scheme=scheme, before=watched, **SIZES[size])
     if page.get_attribute("#fold", "aria-expanded") == "false":
         page.click("#fold")
     found = findings(page, "the map")
     names = sections(page)
-    assert {"places", "word-search", "edits", "changes", "ask", "exports", "requests"} <= set(names)
+    assert {"gallery", "places", "segment", "word-search", "edits", "changes", "ask", "exports", "requests"} <= set(
+        names
+    )
     for name in names:
         opened(page, name)
         found += findings(page, name)

@@ -22,7 +22,7 @@ SNOWY = {
     "seed": 3,
     "edits": [{"action": "snow", "polygon": SQUARE, "valid_from": "2026-05-01", "valid_until": "2026-06-01"}],
 }
-BEGINNINGS = ["Real Earth", "Planet 7", "Planet 12", "A harbour town on a rocky coast"]
+BEGINNINGS = ["Real Earth", "Planet 7", "Planet 12", "Patchwork of fields"]
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +82,8 @@ def test_worlds_have_pictures_and_are_chosen(open_page: OpenPage, snowy: str) ->
     expect(page.locator("#gallery-list [aria-current]")).to_have_count(1)
     page.click("#gallery-list button:has-text('Planet 12')")
     expect(page).to_have_url(re.compile(r"world=planet&seed=12&"))
-    page.click("#gallery-list button:has-text('A harbour town')")
-    expect(page).to_have_url(re.compile(r"world=prompt&seed=0&prompt=a\+harbour\+town\+on\+a\+rocky\+coast&gsd=1&"))
+    page.click("#gallery-list button:has-text('Patchwork')")
+    expect(page).to_have_url(re.compile(r"world=prompt&seed=0&prompt=patchwork\+of\+fields&gsd=2&"))
     page.wait_for_selector(IDLE, state="attached")
     assert page.complaints == []
 
@@ -127,7 +127,7 @@ def test_a_list_or_a_picture_that_does_not_come_says_why(open_page: OpenPage, sn
     )
     # What needs no list is offered all the same.
     assert titles(page) == BEGINNINGS
-    expect(page.locator("#gallery-list button:has-text('A harbour')")).to_contain_text(
+    expect(page.locator("#gallery-list button:has-text('Patchwork')")).to_contain_text(
         "No picture: no weights for prompts"
     )
     expect(page.locator("#gallery-list img")).to_have_count(3)

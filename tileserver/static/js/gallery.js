@@ -26,7 +26,7 @@ const BEGINNINGS = [
   begin({ world: "earth" }, "Real Earth", "Real outlines, invented detail"),
   begin({ world: "planet", seed: "7" }, "Planet 7", "Invented from its seed"),
   begin({ world: "planet", seed: "12" }, "Planet 12", "Invented from its seed"),
-  begin({ world: "prompt", prompt: "a harbour town on a rocky coast" }, "A harbour town on a rocky coast", "By prompt, 1 m/px"),
+  begin({ world: "prompt", prompt: "patchwork of fields", gsd: 2 }, "Patchwork of fields", "By prompt, 2 m/px"),
 ];
 
 /**
