@@ -21,12 +21,14 @@ from typing import Any
 import httpx
 import pytest
 import torch
+import uvicorn
 from starlette.testclient import TestClient
 
 from earthgen.denoiser import DetailDenoiser
 from earthgen.entries import decode_entry
 from tests.test_service_live import eventually
 from tileserver import Settings, create_app
+from tileserver.serve import Supervisor, listen
 
 psutil: Any = pytest.importorskip("psutil", reason="psutil is not installed")
 
@@ -211,3 +213,27 @@ def test_a_worker_killed_at_its_work_breaks_its_own_connections_and_no_byte(
     assert shared and {name: windows[name] for name in shared} == shared
     assert set(own) == set(windows)
     assert all(decode_entry(data) is not None for data in own.values())
+
+
+def test_a_worker_that_dies_while_it_is_asked_whether_it_lives_is_missed_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The signals of the process that runs the tests stay its own.
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with listen("127.0.0.1", 0) as listener, ThreadPoolExecutor(1) as asking:
+        config = uvicorn.Config("nobody:app", workers=1, timeout_worker_healthcheck=120)
+        supervisor = Supervisor(config, sockets=[listener])
+        supervisor.init_processes()
+        (worker,) = supervisor.processes
+        assert worker.pid is not None
+        try:
+            os.kill(worker.pid, signal.SIGSTOP)
+            lives = asking.submit(worker.is_alive, 120)
+            with pytest.raises(TimeoutError):
+                # It is silent, not dead: that may take its time.
+                lives.result(0.5)
+            os.kill(worker.pid, signal.SIGKILL)
+            assert lives.result(60) is False
+        finally:
+            worker.kill()
+            worker.join()
