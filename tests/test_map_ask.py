@@ -210,7 +210,7 @@ def test_conversation_on_a_phone_fits_and_has_names(open_page: OpenPage, snowy: 
     ask(page, "export the changes as geojson and count the changes and list the largest change")
     assert outside(page) == []
     assert nameless(page) == []
-    assert page.get_attribute("#ask-log", "role") == "log"
+    assert page.get_attribute("#ask-talk", "role") == "log"
     for control in ("#ask-run", "#ask-over", "#ask-log button", "#ask-examples button"):
         page.locator(control).first.scroll_into_view_if_needed()
         assert page.locator(control).first.bounding_box()["height"] >= 34
