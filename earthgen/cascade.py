@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from earthgen.backends import Backend, install
+from earthgen.countryside import SMOOTH, countryside
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
 from earthgen.noise import NoiseField
@@ -94,6 +95,11 @@ class CascadeStep:
         detail = state * self._net.detail_scale(parent, log2_gsd) + smooth_detail(parent)
         inner = slice(self._margin, -self._margin)
         image = join(parent[:, :, inner, inner], detail[:, :, inner, inner])
+        if self._net.config["countryside"] and guide is None:
+            around = slice(self._margin - SMOOTH // 2, SMOOTH // 2 - self._margin)
+            drawn = countryside(seed, window.box, parents[around, around])
+            if drawn is not None:
+                image = image + torch.from_numpy(drawn)[None].to(self._device)
         return quantise(image.float().cpu(), parents[inner, inner])
 
     def _denoiser(self, parent: torch.Tensor, log2_gsd: torch.Tensor, guide: Guide | None) -> Denoise:

@@ -60,6 +60,8 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         sigmas: falling noise levels, ending in 0, at which the weights are to be sampled.
         margin: positions at each side of a window whose values depend visibly on where the window was
             cut; measured, see the weights' card. A multiple of ALIGNMENT.
+        countryside: whether levels also draw fields, roads and villages, see `earthgen.countryside`; for weights
+            that follow what their parents have and do not invent it.
     """
 
     @register_to_config
@@ -77,6 +79,7 @@ class DetailDenoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]  # diffuser
         water_calm: float = 0.0,
         sigmas: tuple[float, ...] = karras_sigmas(6),
         margin: int = 8,
+        countryside: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.row_embedding = RowEmbedding(embedding, text_width)

@@ -18,7 +18,7 @@ from earthgen.pyramid import ROOT_ZOOM, Box, Window, world_size
 from earthgen.world import World
 
 
-def tiny_net(seed: int = 0) -> DetailDenoiser:
+def tiny_net(seed: int = 0, **configuration: Any) -> DetailDenoiser:
     """A network of the real layout with a few thousand random weights, none of them zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -31,6 +31,7 @@ def tiny_net(seed: int = 0) -> DetailDenoiser:
             detail_std=(0.1,) * 45,
             sigmas=(3.0, 0.7, 0.0),
             margin=4,
+            **configuration,
         )
         for parameter in net.parameters():
             if not parameter.any():
@@ -89,9 +90,9 @@ def ripple_root(world: World) -> RippleRoot:
     return RippleRoot(world.seed)
 
 
-def save_tiny_weights(folder: Path, seed: int = 0) -> Path:
+def save_tiny_weights(folder: Path, seed: int = 0, **configuration: Any) -> Path:
     """Write the tiny network as a weights folder."""
-    tiny_net(seed).save_pretrained(folder)
+    tiny_net(seed, **configuration).save_pretrained(folder)
     return folder
 
 

@@ -1,0 +1,122 @@
+"""What grows on the land and what people have made of it, as detail that a level of the cascade adds to its own.
+
+The network follows edges that its parents have and invents none (docs/quality.md): left alone, its farmland is
+texture. So each level also gets its share of a plan of fields, roads and villages (`earthgen.parcels`): the plan's
+colours less their means over blocks of 4x4, which the parents have got from the level before. Levels that are fine
+enough to show the plan add up to the whole of it, blocks still average to their parents, and the network makes fields,
+trees and roofs of what it finds in its parents.
+
+Ground has it by what it looks like, from the colours of the parents: fields where it is neither dark nor bright and
+something grows, crowns of trees where it is dark and green, nothing on water, sand, snow or rock.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from earthgen.crowns import crowns
+from earthgen.parcels import Floats, Parcels, parcels, smooth_step
+from earthgen.pyramid import SCALE, Box
+
+FIRST_ZOOM = 12
+"""The coarsest level that shows fields: 38 m a pixel at the equator."""
+SMOOTH = 5
+"""Parents along the side of the square whose mean colour says whether ground is tilled."""
+_LEAST = 0.02
+"""Share of tilled or wooded ground below which a window is left alone."""
+_LEAN = 10.0
+"""Grey levels by which a district's ground may be darker or lighter and still be what the district leans to."""
+_TONE = 0.08
+"""Of a field that is lighter than others by one standard deviation."""
+_COPSE = -2.2
+"""Tone and hue of fields with trees, in standard deviations."""
+
+
+def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Floats | None:
+    """The share of fields, roads, villages and trees that pixels add to their parents.
+
+    Args:
+        seed: the world's.
+        box: the pixels, whole blocks of 4x4, of a cascade level.
+        parents: uint8 (h / 4 + SMOOTH - 1, w / 4 + SMOOTH - 1, 3), those of the box and around it.
+
+    Returns:
+        float32 (3, h, w) in units of [-1, 1] pixels, of mean 0 in each 4x4 block; None where there is nothing.
+    """
+    if box.zoom < FIRST_ZOOM:
+        return None
+    around = SMOOTH // 2
+    inner = slice(around, -around)
+    colours = ndimage.uniform_filter(parents.astype(np.float32), (SMOOTH, SMOOTH, 1))[inner, inner]
+    if max(tilled(colours, 1.0).max(), wooded(colours, -1.0).max()) < _LEAST:
+        return None
+    plan, trees = parcels(seed, box), crowns(seed, box)
+    colours = colours.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    fields, woods = tilled(colours, plan.lean), wooded(colours, plan.lean)
+    drawn = fields[..., None] * painted(plan) + (0.7 * woods * (1 - fields) * plan.tone * _TONE)[..., None]
+    if trees is not None:
+        grown = woods * (1 - fields) + fields * plan.farmed * plan.copse * (1 - plan.village)
+        drawn += (0.22 * grown * trees)[..., None] * _colour(0.9, 1.0, 0.7)
+    # In proportion to the light that the ground sends back.
+    drawn *= colours.mean(axis=-1, keepdims=True) / 127.5
+    blocks = np.moveaxis(drawn, -1, 0).reshape(3, box.height // SCALE, SCALE, box.width // SCALE, SCALE)
+    detail: Floats = (blocks - blocks.mean(axis=(2, 4), keepdims=True)).reshape(3, box.height, box.width)
+    return detail
+
+
+def tilled(colours: Floats, lean: Floats | float) -> Floats:
+    """How much ground looks as if it were tilled or lived on, by its mean colour.
+
+    Args:
+        colours: (h, w, 3), red, green and blue in [0, 255].
+        lean: (h, w), of the district, from woods (-1) to fields (1); what is neither dark nor bright can be both.
+
+    Returns:
+        (h, w) in [0, 1].
+    """
+    red, green, blue = np.moveaxis(colours, -1, 0)
+    light = _light(colours)
+    open_land = smooth_step(light + _LEAN * lean, 60, 80) * (1 - smooth_step(light, 140, 170))
+    grows = smooth_step(np.minimum(red, green) - blue, 8, 22) * (1 - smooth_step(red - green, 14, 34))
+    share: Floats = open_land * grows
+    return share
+
+
+def wooded(colours: Floats, lean: Floats | float) -> Floats:
+    """How much ground looks like woods: dark and green; see `tilled`."""
+    red, green, blue = np.moveaxis(colours, -1, 0)
+    dark = 1 - smooth_step(_light(colours) + _LEAN * lean, 66, 86)
+    share: Floats = dark * smooth_step(green - np.maximum(red, blue), 4, 14)
+    return share
+
+
+def _light(colours: Floats) -> Floats:
+    light: Floats = colours @ _colour(0.3, 0.59, 0.11)
+    return light
+
+
+def painted(plan: Parcels) -> Floats:
+    """Colours of a plan, (h, w, 3), as differences to the ground's that are in proportion to its lightness."""
+    light: Floats = _TONE * (plan.tone + (_COPSE - plan.tone) * plan.copse) + 0.02 * plan.furrows * (1 - plan.copse)
+    hue: Floats = 0.028 * (plan.hue + (_COPSE - plan.hue) * plan.copse)
+    out: Floats = np.stack([light + hue, light - 0.35 * hue, 0.9 * light + 0.1 * hue], axis=-1)
+    out = _over(out, plan.hedge, _colour(-0.22, -0.15, -0.16))
+    out = _over(out, plan.track, _colour(0.20, 0.17, 0.18))
+    garden = (plan.garden - 0.5)[..., None] * _colour(0.16, 0.10, 0.12) + _colour(0.03, 0.02, 0.05)
+    tiles = np.where((plan.roof_hue < 0.5)[..., None], _colour(0.42, 0.0, -0.05), _colour(0.25, 0.22, 0.34))
+    village = _over(garden, plan.shadow, _colour(-0.30, -0.26, -0.20))
+    village = _over(village, plan.roof, tiles + (0.5 * plan.roof_tone - 0.2)[..., None])
+    village = _over(village, plan.street, _colour(0.26, 0.26, 0.36))
+    out = _over(out, plan.village, village) * plan.farmed[..., None]
+    return _over(out, plan.road, _colour(0.24, 0.23, 0.32))
+
+
+def _colour(red: float, green: float, blue: float) -> Floats:
+    return np.array([red, green, blue], dtype=np.float32)
+
+
+def _over(below: Floats, share: Floats, colour: Floats) -> Floats:
+    """A colour laid over others, where it covers them."""
+    return below + share[..., None] * (colour - below)
