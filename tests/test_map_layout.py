@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import IDLE, PHONE, OpenPage, outside, serve
+from tests.browser import IDLE, PHONE, OpenPage, answer, outside, serve
 from tests.fake_tileserver import create_painted_app
 
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -29,7 +29,16 @@ WATCH_SHIFTS = """
     }
   }).observe({ type: "layout-shift", buffered: true });
 """
-CARDS = ["#panel", "#status .readout", "#status .credits", "#timeline", "#busy", "#notices", ".maplibregl-ctrl-group"]
+CARDS = [
+    "#panel",
+    "#empty",
+    "#status .readout",
+    "#status .credits",
+    "#timeline",
+    "#busy",
+    "#notices",
+    ".maplibregl-ctrl-group",
+]
 LEAST_TARGET = 24
 """CSS pixels along a side of whatever is pressed: success criterion 2.5.8 of WCAG 2.2."""
 
@@ -153,6 +162,20 @@ def test_the_pieces_over_the_map_do_not_lie_on_each_other(open_page: OpenPage, s
     if page.viewport_size["width"] <= 640:
         page.tap("#fold")
         assert overlaps(page) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_said_in_place_of_a_picture_covers_nothing(open_page: OpenPage, size: str) -> None:
+    detail = "no weights for prompts come with this installation"
+    link = "/#world=prompt&prompt=a+town&gsd=1"
+    refused = {"before": lambda page: page.route("**/tiles/**", answer(422, detail))}
+    page = open_page(link, **refused, **SIZES[size])
+    expect(page.locator("#empty")).to_be_visible()
+    assert overlaps(page) == [] and outside(page) == []
+    # The longest place that there is fits into its line, or into two.
+    assert page.evaluate(
+        "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('.readout'))"
+    )
 
 
 def test_light_and_dark_follow_the_browser_while_the_page_is_open(open_page: OpenPage) -> None:
