@@ -30,6 +30,8 @@ _LEAN = 10.0
 """Grey levels by which a district's ground may be darker or lighter and still be what the district leans to."""
 _TONE = 0.08
 """Of a field that is lighter than others by one standard deviation."""
+_HUE = 0.028
+"""Of a field that is browner by one."""
 _COPSE = -2.2
 """Tone and hue of fields with trees, in standard deviations."""
 
@@ -99,8 +101,9 @@ def _light(colours: Floats) -> Floats:
 
 def painted(plan: Parcels) -> Floats:
     """Colours of a plan, (h, w, 3), as differences to the ground's that are in proportion to its lightness."""
-    light: Floats = _TONE * (plan.tone + (_COPSE - plan.tone) * plan.copse) + 0.02 * plan.furrows * (1 - plan.copse)
-    hue: Floats = 0.028 * (plan.hue + (_COPSE - plan.hue) * plan.copse)
+    tone, hue = (values + plan.copse * (_COPSE - values) for values in (plan.tone, plan.hue))
+    light: Floats = _TONE * tone + 0.02 * plan.furrows * (1 - plan.copse)
+    hue *= _HUE
     out: Floats = np.stack([light + hue, light - 0.35 * hue, 0.9 * light + 0.1 * hue], axis=-1)
     out = _over(out, plan.hedge, _colour(-0.22, -0.15, -0.16))
     out = _over(out, plan.track, _colour(0.20, 0.17, 0.18))

@@ -48,7 +48,7 @@ class Parcels:
         village: share that belongs to a village; the following are of villages alone.
         street, roof, shadow: share of a pixel that each covers.
         roof_tone, roof_hue: of the house, in [0, 1).
-        garden: of the plot, in [0, 1).
+        garden: of the plot, in [0, 1); half where pixels are larger than plots, which then have no roofs either.
     """
 
     farmed: Floats
@@ -327,7 +327,9 @@ def _houses(land: _Land) -> dict[str, Floats]:
     side = np.where(plots.beside > plots.number, np.float32(1), np.float32(-1))
     east: Floats = side * (0.5 * plots.width - plots.distance) - 3 * (share_of(house, 94) - 0.5)
     depth = rows.distance - 13 - 4 * share_of(house, 95)
-    built = (share_of(house, 96) < 0.85).astype(np.float32)
+    # Pixels that are larger than a plot would each show one house of several, and neighbours others.
+    shown = smooth_step(_PLOT / land.pixel, 1, 2)
+    built = (share_of(house, 96) < 0.85) * shown
     large = share_of(house, 91) < 0.07
     halves = (
         np.where(large, np.float32(10), 4 + 3 * share_of(house, 92)),
@@ -353,5 +355,5 @@ def _houses(land: _Land) -> dict[str, Floats]:
         "shadow": covered(east - 0.6 * tall, depth + 0.6 * tall * towards) * (1 - roof),
         "roof_tone": share_of(house, 98) + np.float32(0.08) * np.sign(depth * towards),
         "roof_hue": share_of(house, 99),
-        "garden": share_of(house, 100),
+        "garden": 0.5 + shown * (share_of(house, 100) - 0.5),
     }
