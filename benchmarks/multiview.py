@@ -5,7 +5,8 @@
 Each scene is a planned world of its own (`perception.multiview.plan`), so classes are known by construction. All learn
 from the same labelled views. mIoU is of the classes that occur in the held-out views, one confusion matrix a scene;
 pixels that show nothing of the scene do not count. The U-Nets are given the true picture of a held-out view, the fields
-its pose alone. Peak memory is the process's own, in a process for each method.
+its pose alone. Peak memory is the process's own, in a process for each method. Fields of a scene share the stage of
+colours, whose seconds and peak memory count for each.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from perception.multiview.posed import PosedSet, posed_set, read_views, write_vi
 
 SEEDS = (11, 12, 13)
 METHODS = {
-    "field": "field with the encoder's features and pseudo-labels",
-    "features": "... features, no pseudo-labels (ours)",
+    "features": "field with the encoder's features (ours)",
+    "pseudo": "... and pseudo-labels",
     "plain": "the same field, no encoder: (b)",
-    "convolution": "... ray convolution",
+    "convolution": "... no encoder, ray convolution",
     "unet": "U-Net, single views, from scratch: (a)",
     "lite-unet": "U-Net on the frozen EfficientNet-Lite0: (a)",
 }
@@ -173,7 +174,7 @@ def measure(folder: Path, method: str) -> dict[str, Any]:
     torch.set_num_threads(1)
     posed = read_views(folder)
     truths = [posed.views[number] for number in posed.held_out]
-    begun, cpu = time.monotonic(), time.process_time()
+    begun, cpu, peak = time.monotonic(), time.process_time(), 0.0
     line: dict[str, Any] = {"method": method, "scene": folder.name}
     if method in ("unet", "lite-unet"):
         labels = unet_labels(posed, method)
@@ -182,8 +183,8 @@ def measure(folder: Path, method: str) -> dict[str, Any]:
 
         settings = FitSettings(
             head="convolution" if method == "convolution" else "transformer",
-            prior=method in ("field", "features"),
-            pseudo=method == "field",
+            prior=method in ("features", "pseudo"),
+            pseudo=method == "pseudo",
         )
         run = FieldRun(posed, settings)
         colours = folder / "colour-stage.pt"
@@ -193,10 +194,10 @@ def measure(folder: Path, method: str) -> dict[str, Any]:
             run.field.load_state_dict(state["field"])
             run.step = settings.colour_steps
             line["colour_seconds"], line["colour_cpu_seconds"] = state["seconds"], state["cpu"]
-            begun, cpu = begun - state["seconds"], cpu - state["cpu"]
+            begun, cpu, peak = begun - state["seconds"], cpu - state["cpu"], state["peak_mb"]
         else:
             run.run(until=settings.colour_steps)
-            spent = {"seconds": time.monotonic() - begun, "cpu": time.process_time() - cpu}
+            spent = {"seconds": time.monotonic() - begun, "cpu": time.process_time() - cpu, "peak_mb": peak_mb()}
             torch.save({"field": run.field.state_dict(), **spent}, colours)
             line["colour_seconds"], line["colour_cpu_seconds"] = spent["seconds"], spent["cpu"]
         fitted = run.run()
@@ -207,8 +208,13 @@ def measure(folder: Path, method: str) -> dict[str, Any]:
         line["depth_error"] = float(np.median(np.concatenate(errors)))
     line |= {"scores": miou([truth.labels for truth in truths], labels)}
     line |= {"seconds": time.monotonic() - begun, "cpu_seconds": time.process_time() - cpu}
-    line["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    line["peak_mb"] = max(peak, peak_mb())
     return line
+
+
+def peak_mb() -> float:
+    """The largest memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def table(lines: Sequence[dict[str, Any]], scenes: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from perception.errors import SceneError
 from perception.multiview.cameras import Camera, camera_at, check_camera, orbit
 from perception.multiview.field import Field, FieldConfig, Rays, Samples, distortion, rendered
 from perception.multiview.flight import write_flight
+from perception.multiview.gathering import Gathered
 from perception.multiview.plan import planned_world
 from perception.multiview.posed import PosedSet, posed_set, read_views, write_views
 from perception.multiview.prior import SamEncoder, contrasted
@@ -231,7 +232,7 @@ def test_rays_that_miss_the_box_see_white() -> None:
 def test_a_field_learns_a_small_scene(posed: PosedSet) -> None:
     before = torch.random.get_rng_state()
     run = FieldRun(
-        posed, FitSettings(colour_steps=120, semantic_steps=24, rays=320, rate=0.06, pseudo=True), config=SMALL
+        posed, FitSettings(colour_steps=150, semantic_steps=24, rays=320, rate=0.06, pseudo=True), config=SMALL
     )
     fitted = run.run()
     assert torch.equal(before, torch.random.get_rng_state())
@@ -310,6 +311,7 @@ def test_sams_checkpoints_are_read_whatever_their_size(tmp_path: Path, posed: Po
     run = FieldRun(posed, settings, config=SMALL)
     run.run()
     assert run.fitted.encoder is not None and run.fitted.encoder.name == "sam:sam.pth"
+    assert run.fitted.gathered is not None and run.fitted.gathered.maps.shape[1:] == (16, 8, 8)
 
 
 def test_a_checkpoint_without_an_encoder_is_refused(tmp_path: Path) -> None:
@@ -325,6 +327,37 @@ def test_contrast_names_the_class_of_what_is_alike() -> None:
     )
     assert found[:2].tolist() == [2, 4]
     assert margin[0] > 0.9 and margin[1] > 0.9 and margin[2] < 0.6
+
+
+@pytest.fixture(scope="module")
+def looked(scene: Scene) -> Gathered:
+    """Two pictures of the box from the west and from the east; features are 1 in one of them and 3 in the other."""
+    cameras = [camera_at((x, 0.0, 30.0), (0.0, 0.0, 0.0), 64) for x in (-40.0, 40.0)]
+    depths = torch.tensor(np.stack([view.depth for view in render_views(scene, cameras, samples=1)]))
+    return Gathered(cameras, depths, torch.tensor([1.0, 3.0])[:, None, None, None].expand(2, 1, 16, 16))
+
+
+def test_a_place_has_the_mean_of_the_pictures_that_show_it(looked: Gathered) -> None:
+    roof, west_wall, east_ground, air, outside = (
+        [1.0, 0.5, 8.0], [-5.0, 0.0, 6.0], [7.0, 0.5, 0.0], [0.0, 0.0, 12.0], [300.0, 0.0, 0.0],
+    )  # fmt: skip
+    found = looked.at(torch.tensor([roof, west_wall, east_ground, air, outside]))
+    torch.testing.assert_close(found, torch.tensor([[2.0, 1.0], [1.0, 1.0], [3.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+
+
+def test_a_picture_can_be_left_out(looked: Gathered) -> None:
+    found = looked.at(torch.tensor([[1.0, 0.5, 8.0], [-5.0, 0.0, 6.0]]), without=0)
+    torch.testing.assert_close(found, torch.tensor([[3.0, 1.0], [0.0, 0.0]]))
+
+
+def test_labelled_pixels_are_learned_without_what_their_own_picture_shows(posed: PosedSet) -> None:
+    run = FieldRun(posed, FitSettings(colour_steps=4, semantic_steps=1, rays=64), config=SMALL)
+    fitted = run.run()
+    camera = posed.views[posed.seen[1]].camera
+    seen, pixels = fitted.colours(camera), camera.width * camera.height
+    learned = run._features[pixels : 2 * pixels].float()
+    torch.testing.assert_close(learned, fitted.features(camera, seen, without=1), atol=1e-2, rtol=1e-2)
+    assert not torch.allclose(learned, fitted.features(camera, seen), atol=1e-2, rtol=1e-2)
 
 
 # --- Flights and the command line ---
