@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from earthgen.backends import Backend, install
-from earthgen.countryside import SMOOTH, countryside
+from earthgen.countryside import AROUND, countryside
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
 from earthgen.noise import NoiseField
@@ -37,6 +37,9 @@ class CascadeStep:
         backend: what runs the network's layers; it takes their place in `net`.
         threads: windows that may be computed at a time.
         sigmas: falling noise levels, ending in 0, to sample at; None takes those of the network's configuration.
+
+    Attributes:
+        draws: whether it adds fields, roads and trees; see `earthgen.countryside`.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class CascadeStep:
         self._model = Preconditioned(self._net)
         self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"]) if sigmas is None else sigmas
         self._margin: int = net.config["margin"]
+        self.draws: bool = net.config["countryside"]
         if backend != "torch":
             # All windows have one shape: what a backend compiles for it is there before anybody waits for a tile.
             some = Window(ROOT_ZOOM + 1, 4, 4)
@@ -95,8 +99,8 @@ class CascadeStep:
         detail = state * self._net.detail_scale(parent, log2_gsd) + smooth_detail(parent)
         inner = slice(self._margin, -self._margin)
         image = join(parent[:, :, inner, inner], detail[:, :, inner, inner])
-        if self._net.config["countryside"] and guide is None:
-            around = slice(self._margin - SMOOTH // 2, SMOOTH // 2 - self._margin)
+        if self.draws and guide is None:
+            around = slice(self._margin - AROUND, AROUND - self._margin)
             drawn = countryside(seed, window.box, parents[around, around])
             if drawn is not None:
                 image = image + torch.from_numpy(drawn)[None].to(self._device)

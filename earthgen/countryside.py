@@ -12,18 +12,25 @@ something grows, crowns of trees where it is dark and green, nothing on water, s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from earthgen.bands import LAND_COVER
 from earthgen.crowns import crowns
 from earthgen.parcels import Floats, Parcels, parcels, smooth_step
-from earthgen.pyramid import SCALE, Box
+from earthgen.pyramid import SCALE, Box, world_size
+from earthgen.world import World
 
 FIRST_ZOOM = 12
 """The coarsest level that shows fields: 38 m a pixel at the equator."""
-SMOOTH = 5
-"""Parents along the side of the square whose mean colour says whether ground is tilled."""
+AROUND = 2
+"""Parents at each side of one whose mean colour with its own says whether ground is tilled."""
+SMOOTH = 2 * AROUND + 1
+"""Parents along the side of the square whose colour is taken."""
 _LEAST = 0.02
 """Share of tilled or wooded ground below which a window is left alone."""
 _LEAN = 10.0
@@ -32,8 +39,54 @@ _TONE = 0.08
 """Of a field that is lighter than others by one standard deviation."""
 _HUE = 0.028
 """Of a field that is browner by one."""
+_CERTAIN = 0.5
+"""Share of a pixel that something has to cover to be what the pixel shows."""
+_CODES = {part.name: part.code for part in LAND_COVER}
 _COPSE = -2.2
 """Tone and hue of fields with trees, in standard deviations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """What is drawn on a box of pixels, and how much of each; arrays (h, w).
+
+    Attributes:
+        plan: fields, roads and villages.
+        trees: their light, or None where pixels are too coarse for them.
+        light: of the ground, from 0 to 2.
+        fields: share of the plan that shows.
+        trees_share: share of the trees that shows.
+        woods: share of woods, whose stands differ as fields do.
+    """
+
+    plan: Parcels
+    trees: Floats | None
+    light: Floats
+    fields: Floats
+    trees_share: Floats
+    woods: Floats
+
+
+def ground_of(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Ground | None:
+    """What is drawn on some pixels; None where nothing is. See `countryside`."""
+    if box.zoom < FIRST_ZOOM:
+        return None
+    inner = slice(AROUND, -AROUND)
+    colours = ndimage.uniform_filter(parents.astype(np.float32), (SMOOTH, SMOOTH, 1))[inner, inner]
+    if max(tilled(colours, 1.0).max(), wooded(colours, -1.0).max()) < _LEAST:
+        return None
+    plan = parcels(seed, box)
+    colours = colours.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    fields = tilled(colours, plan.lean)
+    woods = wooded(colours, plan.lean) * (1 - fields)
+    return Ground(
+        plan,
+        crowns(seed, box),
+        colours.mean(axis=-1) / 127.5,
+        fields,
+        woods + fields * plan.farmed * plan.copse * (1 - plan.village),
+        woods,
+    )
 
 
 def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Floats | None:
@@ -42,30 +95,77 @@ def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Floats |
     Args:
         seed: the world's.
         box: the pixels, whole blocks of 4x4, of a cascade level.
-        parents: uint8 (h / 4 + SMOOTH - 1, w / 4 + SMOOTH - 1, 3), those of the box and around it.
+        parents: uint8 (h / 4 + 2 * AROUND, w / 4 + 2 * AROUND, 3), those of the box and around it.
 
     Returns:
         float32 (3, h, w) in units of [-1, 1] pixels, of mean 0 in each 4x4 block; None where there is nothing.
     """
-    if box.zoom < FIRST_ZOOM:
+    ground = ground_of(seed, box, parents)
+    if ground is None:
         return None
-    around = SMOOTH // 2
-    inner = slice(around, -around)
-    colours = ndimage.uniform_filter(parents.astype(np.float32), (SMOOTH, SMOOTH, 1))[inner, inner]
-    if max(tilled(colours, 1.0).max(), wooded(colours, -1.0).max()) < _LEAST:
-        return None
-    plan, trees = parcels(seed, box), crowns(seed, box)
-    colours = colours.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-    fields, woods = tilled(colours, plan.lean), wooded(colours, plan.lean)
-    drawn = fields[..., None] * painted(plan) + (0.7 * woods * (1 - fields) * plan.tone * _TONE)[..., None]
-    if trees is not None:
-        grown = woods * (1 - fields) + fields * plan.farmed * plan.copse * (1 - plan.village)
-        drawn += (0.22 * grown * trees)[..., None] * _colour(0.9, 1.0, 0.7)
+    drawn = ground.fields[..., None] * painted(ground.plan)
+    drawn += (0.7 * _TONE * ground.woods * ground.plan.tone)[..., None]
+    if ground.trees is not None:
+        drawn += (0.22 * ground.trees_share * ground.trees)[..., None] * _colour(0.9, 1.0, 0.7)
     # In proportion to the light that the ground sends back.
-    drawn *= colours.mean(axis=-1, keepdims=True) / 127.5
+    drawn *= ground.light[..., None]
     blocks = np.moveaxis(drawn, -1, 0).reshape(3, box.height // SCALE, SCALE, box.width // SCALE, SCALE)
     detail: Floats = (blocks - blocks.mean(axis=(2, 4), keepdims=True)).reshape(3, box.height, box.width)
     return detail
+
+
+def cover_of(ground: Ground) -> npt.NDArray[np.uint8]:
+    """What covers most of a pixel, where the drawing decides that: codes of LAND_COVER, (h, w), 0 elsewhere."""
+    plan = ground.plan
+    lived_on = ground.fields * plan.farmed * plan.village
+    codes = np.zeros(plan.tone.shape, dtype=np.uint8)
+    if ground.trees is not None:
+        codes[ground.trees_share > _CERTAIN] = _CODES["trees"]
+    ways = np.maximum(plan.track * plan.farmed * (1 - plan.village), plan.street * plan.farmed * plan.village)
+    codes[ground.fields * np.maximum(plan.road, ways) > _CERTAIN] = _CODES["road"]
+    codes[lived_on * plan.roof > _CERTAIN] = _CODES["building"]
+    return codes
+
+
+@runtime_checkable
+class Drawing(Protocol):
+    """An engine whose weights may draw; see `earthgen.engine.Engine`."""
+
+    @property
+    def draws(self) -> bool:
+        """Whether its weights do."""
+        ...
+
+    def pixels(self, world: World, box: Box) -> npt.NDArray[np.uint8]:
+        """uint8 (h, w, 3) of a box."""
+        ...
+
+
+def drawn_cover(engine: Drawing, world: World, box: Box) -> npt.NDArray[np.uint8]:
+    """Roads, buildings and trees of a world that are there by construction, since the cascade drew them.
+
+    Args:
+        engine: that makes the world.
+        world: any; those by prompt have no drawing, and of those with edits nothing is said.
+        box: pixels of any zoom.
+
+    Returns:
+        uint8 (h, w): codes of `earthgen.bands.LAND_COVER`, 0 where the drawing does not decide.
+    """
+    nothing = np.zeros((box.height, box.width), dtype=np.uint8)
+    if not engine.draws or world.root == "prompt" or world.edits or box.zoom < FIRST_ZOOM:
+        return nothing
+    top, left = box.row % SCALE, box.column % SCALE
+    height, width = (-(-(size + start) // SCALE) * SCALE for size, start in ((box.height, top), (box.width, left)))
+    whole = Box(box.zoom, box.row - top, box.column - left, height, width)
+    parents = whole.parent().grown(AROUND)
+    below = min(parents.row, 0), min(0, world_size(parents.zoom) - parents.row - parents.height)
+    inside = Box(parents.zoom, parents.row - below[0], parents.column, parents.height + sum(below), parents.width)
+    colours = np.pad(engine.pixels(world, inside), ((-below[0], -below[1]), (0, 0), (0, 0)), mode="edge")
+    ground = ground_of(world.seed, whole, colours)
+    if ground is None:
+        return nothing
+    return cover_of(ground)[top : top + box.height, left : left + box.width]
 
 
 def tilled(colours: Floats, lean: Floats | float) -> Floats:

@@ -345,6 +345,11 @@ class Engine:
         return self._store.counts
 
     @property
+    def draws(self) -> bool:
+        """Whether the weights draw fields, roads and trees; see `earthgen.countryside`."""
+        return self._kits[STANDARD].step.draws
+
+    @property
     def qualities(self) -> tuple[Quality, ...]:
         """The qualities whose pixels differ from the standard ones, and "standard", from least work to most."""
         own = self._kits[STANDARD].fingerprint

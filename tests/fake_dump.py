@@ -61,6 +61,12 @@ class PaintingMaker:
         codes = (rows + columns + world.seed) % (7 if name == "landcover" else 2)
         return (codes + (name == "landcover")).astype(np.uint8)
 
+    def drawn(self, world: World, box: Box) -> Pixels:
+        # A road down the left of every tile, where the world is no prompt's.
+        codes = np.zeros((box.height, box.width), dtype=np.uint8)
+        codes[:, :3] = 5 * (world.root != "prompt")
+        return codes
+
     def made_by(self, bands: tuple[str, ...]) -> dict[str, str]:
         return {"weights": "paint", "fingerprint": "paint-1"}
 

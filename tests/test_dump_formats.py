@@ -84,6 +84,9 @@ def test_rasterio_reads_pictures_and_masks_in_their_place(dumps: Any) -> None:
             assert file.tags()["SYNTHETIC"] == "yes"
         with rasterio.open(path / record["masks"]["landcover"]["file"]) as file:
             assert np.array_equal(file.read(1), sample.masks["landcover"])
+            # What was drawn is known, whatever the band reads there.
+            drawn = item.scene.root != "prompt"
+            assert ((sample.masks["landcover"][:, :3] == 5).all() and record["by_construction"] > 0) or not drawn
             assert file.colormap(1)[1] == (40, 104, 178, 255)
 
 

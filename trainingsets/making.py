@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from earthgen.bands import BandView, PixelSource, available_band
+from earthgen.countryside import Drawing, drawn_cover
 from earthgen.pyramid import Box
 from earthgen.world import World
 from trainingsets.sample import Bytes
@@ -28,6 +31,10 @@ class Maker(Protocol):
 
     def band(self, name: str, world: World, box: Box) -> Bytes:
         """Values of a band: uint8 (h, w)."""
+        ...
+
+    def drawn(self, world: World, box: Box) -> Bytes:
+        """What is there by construction: uint8 (h, w), codes of LAND_COVER; see `earthgen.countryside.drawn_cover`."""
         ...
 
     def made_by(self, bands: tuple[str, ...]) -> dict[str, str]:
@@ -54,6 +61,12 @@ class EngineMaker:
     def band(self, name: str, world: World, box: Box) -> Bytes:
         """Values of a band: uint8 (h, w)."""
         return self._view(name).pixels(world, box)
+
+    def drawn(self, world: World, box: Box) -> Bytes:
+        """What is there by construction: uint8 (h, w); nothing, by engines that do not draw."""
+        if isinstance(self.engine, Drawing):
+            return drawn_cover(self.engine, world, box)
+        return np.zeros((box.height, box.width), dtype=np.uint8)
 
     def made_by(self, bands: tuple[str, ...]) -> dict[str, str]:
         """Ids of weights, and a digest of what else decides about bytes."""

@@ -1,8 +1,8 @@
 """The tasks of a dump: what an item holds, and how its labels are known.
 
 A task is a pure function from (engine, item) to a sample. Labels come from what the engine was asked for: the prompt of
-a world, the edits between two dates, the zoom of a picture. Only segmentation reads its masks off the pictures, by
-the networks of `earthgen.bands`.
+a world, the edits between two dates, the zoom of a picture. Only segmentation reads masks off the pictures, by
+the networks of `earthgen.bands`, where nothing was drawn.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _ATTEMPTS = 3
 """Draws of edits before those that cannot be seen are left out."""
 _SAME = 1 / 6
 """Share of pairs in which nothing changes."""
+_BUILDING = next(part.code for part in LAND_COVER if part.name == "building")
 _LEAST_PIECE = 64
 """Pixels of the smallest piece of land cover that is a thing of its own."""
 _LEAST_LOW = 8
@@ -192,14 +193,17 @@ def _segmentation(maker: Maker, item: Item) -> Sample:
     world = item.world(SCENES)
     view = View(maker.engine.pixels(world, item.box), world, item.box, AFTER)
     cover = maker.band("landcover", world, item.box)
-    masks = {"landcover": cover}
     # Building footprints exist at zooms where single ones are seen.
-    if item.box.zoom >= 16:
-        masks["buildings"] = maker.band("buildings", world, item.box)
-    else:
-        masks["buildings"] = np.zeros_like(cover)
+    close = item.box.zoom >= 16
+    buildings = maker.band("buildings", world, item.box) if close else np.zeros_like(cover)
+    # What the cascade has drawn is known, whatever a network reads there.
+    drawn = maker.drawn(world, item.box)
+    cover = np.where(drawn > 0, drawn, cover)
+    if close:
+        buildings = np.where(drawn > 0, drawn == _BUILDING, buildings).astype(np.uint8)
     things = [Thing(part.name, piece) for part in LAND_COVER for piece in _pieces(cover == part.code)]
-    return Sample({"image": view}, masks, tuple(things), about={"buildings_known": item.box.zoom >= 16})
+    about = {"buildings_known": close, "by_construction": round(float((drawn > 0).mean()), 4)}
+    return Sample({"image": view}, {"landcover": cover, "buildings": buildings}, tuple(things), about=about)
 
 
 def _super_resolution(maker: Maker, item: Item) -> Sample:
@@ -524,8 +528,9 @@ TASKS: dict[str, Task] = {
         Task(
             "segmentation",
             "Land cover and buildings",
-            "Masks are read off the pictures by the land-cover and building networks (earthgen.bands), whose errors"
-            " they have; they are not known by construction.",
+            "Roads, buildings and trees that the cascade drew are known by construction, a share that is named as"
+            " `by_construction`; the rest of the masks is read off the pictures by the land-cover and building networks"
+            " (earthgen.bands), whose errors it has.",
             _segmentation,
             {"landcover": LAND_COVER, "buildings": BUILDINGS},
             categories=tuple(part.name for part in LAND_COVER),
