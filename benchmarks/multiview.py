@@ -31,11 +31,13 @@ from earthgen.bands import LAND_COVER
 from earthgen.pyramid import Box, point_pixel
 from perception.lite_pyramid import LitePyramid
 from perception.multiview.posed import PosedSet, posed_set, read_views, write_views
+from perception.multiview.teaching import augmented, rarity
 
 SEEDS = (11, 12, 13)
 METHODS = {
-    "features": "field with the encoder's features (ours)",
-    "pseudo": "... and pseudo-labels",
+    "field": "field, the encoder's features and its decoder's pseudo-labels (ours)",
+    "contrast": "... pseudo-labels by contrast",
+    "features": "... no pseudo-labels",
     "plain": "the same field, no encoder: (b)",
     "convolution": "... no encoder, ray convolution",
     "unet": "U-Net, single views, from scratch: (a)",
@@ -99,8 +101,7 @@ def unet_labels(posed: PosedSet, kind: str) -> list[npt.NDArray[np.uint8]]:
     labels = np.stack([posed.views[n].labels for n in posed.labelled])
     codes = np.setdiff1d(labels, [0])
     targets = torch.tensor(np.where(labels == 0, -1, np.searchsorted(codes, labels)))
-    weights = torch.bincount(targets[targets >= 0], minlength=len(codes)).float()
-    weights = (weights.mean() / weights).sqrt()
+    weights = rarity(targets, len(codes))
     net: nn.Module
     if kind == "unet":
         import segmentation_models_pytorch as smp  # type: ignore[import-untyped]
@@ -113,7 +114,7 @@ def unet_labels(posed: PosedSet, kind: str) -> list[npt.NDArray[np.uint8]]:
     for step in range(_UNET_STEPS):
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * min(1.0, (step + 1) / 20) * 0.05 ** (step / _UNET_STEPS)
-        batch, truth = _augmented(images, targets, chance)
+        batch, truth = augmented(images, targets, chance)
         loss = F.cross_entropy(net(batch), truth, weights, ignore_index=-1)
         optimiser.zero_grad()
         loss.backward()
@@ -125,28 +126,6 @@ def unet_labels(posed: PosedSet, kind: str) -> list[npt.NDArray[np.uint8]]:
             picture = torch.tensor(posed.views[number].colours).permute(2, 0, 1)[None] / 255
             found.append(codes[net(picture).argmax(dim=1)[0].numpy()].astype(np.uint8))
     return found
-
-
-def _augmented(
-    images: torch.Tensor, targets: torch.Tensor, chance: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """All views, each turned, mirrored, enlarged and made lighter or darker by chance."""
-    pictures, truths = [], []
-    side = images.shape[-1]
-    for picture, truth in zip(images, targets, strict=True):
-        draw = torch.rand(6, generator=chance)
-        turns = int(4 * draw[0])
-        picture, truth = picture.rot90(turns, (1, 2)), truth.rot90(turns, (0, 1))
-        if draw[1] < 0.5:
-            picture, truth = picture.flip(2), truth.flip(1)
-        kept = int(side * (0.6 + 0.4 * float(draw[2])))
-        top, left = (int(float(value) * (side - kept + 1)) for value in draw[3:5])
-        picture = picture[None, :, top : top + kept, left : left + kept]
-        truth = truth[None, None, top : top + kept, left : left + kept].float()
-        picture = F.interpolate(picture, (side, side), mode="bilinear")[0]
-        pictures.append((picture * (0.85 + 0.3 * draw[5])).clamp(0, 1))
-        truths.append(F.interpolate(truth, (side, side), mode="nearest")[0, 0].long())
-    return torch.stack(pictures), torch.stack(truths)
 
 
 # --- Scores ---
@@ -183,8 +162,8 @@ def measure(folder: Path, method: str) -> dict[str, Any]:
 
         settings = FitSettings(
             head="convolution" if method == "convolution" else "transformer",
-            prior=method in ("features", "pseudo"),
-            pseudo=method == "pseudo",
+            prior=method in ("field", "contrast", "features"),
+            pseudo="decoder" if method == "field" else "contrast" if method == "contrast" else "none",
         )
         run = FieldRun(posed, settings)
         colours = folder / "colour-stage.pt"

@@ -24,10 +24,11 @@ from perception.multiview.flight import write_flight
 from perception.multiview.gathering import Gathered
 from perception.multiview.plan import planned_world
 from perception.multiview.posed import PosedSet, posed_set, read_views, write_views
-from perception.multiview.prior import SamEncoder, contrasted
+from perception.multiview.prior import Encoder, SamEncoder, contrasted
 from perception.multiview.rendering import render_views
-from perception.multiview.running import FieldRun, FitSettings
+from perception.multiview.running import FieldRun, FitSettings, Pseudo
 from perception.multiview.scene import BUILDING, LOW_VEGETATION, ROAD, Building, Scene, build_scene, scene_box
+from perception.multiview.teaching import guessed, rarity, taught
 
 BOX = Box(18, 33554000, 33554000, 128, 128)
 SMALL = FieldConfig(sides=(16, 48), heights=(8, 16), channels=8, hidden=32, bins=48, samples=16, guide=(12, 24, 24))
@@ -232,7 +233,7 @@ def test_rays_that_miss_the_box_see_white() -> None:
 def test_a_field_learns_a_small_scene(posed: PosedSet) -> None:
     before = torch.random.get_rng_state()
     run = FieldRun(
-        posed, FitSettings(colour_steps=150, semantic_steps=24, rays=320, rate=0.06, pseudo=True), config=SMALL
+        posed, FitSettings(colour_steps=150, semantic_steps=24, rays=320, rate=0.06, pseudo="contrast"), config=SMALL
     )
     fitted = run.run()
     assert torch.equal(before, torch.random.get_rng_state())
@@ -246,8 +247,9 @@ def test_a_field_learns_a_small_scene(posed: PosedSet) -> None:
     assert np.median(np.abs(view.depth - truth.depth)[both]) < 2.0
 
 
-def test_a_run_that_stops_goes_on_as_if_it_had_not(posed: PosedSet, tmp_path: Path) -> None:
-    settings = FitSettings(colour_steps=8, semantic_steps=4, rays=64, pseudo=True)
+@pytest.mark.parametrize("pseudo", ["decoder", "contrast"])
+def test_a_run_that_stops_goes_on_as_if_it_had_not(posed: PosedSet, tmp_path: Path, pseudo: Pseudo) -> None:
+    settings = FitSettings(colour_steps=8, semantic_steps=4, rays=64, pseudo=pseudo)
     whole = FieldRun(posed, settings, config=SMALL).run()
     for until in (5, 10, None):
         run = FieldRun(posed, settings, tmp_path, SMALL)
@@ -284,7 +286,7 @@ def test_a_checkpoint_of_another_run_is_refused(posed: PosedSet, tmp_path: Path)
 
 
 def test_ray_convolution_learns_too(posed: PosedSet) -> None:
-    settings = FitSettings(colour_steps=10, semantic_steps=3, rays=64, head="convolution", pseudo=False)
+    settings = FitSettings(colour_steps=10, semantic_steps=3, rays=64, head="convolution", pseudo="none")
     view = FieldRun(posed, settings, config=SMALL).run().render(posed.views[0].camera)
     assert set(np.unique(view.labels)) <= {0, ROAD, LOW_VEGETATION, BUILDING}
 
@@ -327,6 +329,64 @@ def test_contrast_names_the_class_of_what_is_alike() -> None:
     )
     assert found[:2].tolist() == [2, 4]
     assert margin[0] > 0.9 and margin[1] > 0.9 and margin[2] < 0.6
+
+
+class Pooled(Encoder):
+    """Colours, at half the size."""
+
+    name = "pooled"
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(images, 2)
+
+
+def halves(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dark pictures with a bright half of a width by chance, and classes: 1 in it, -1 in the lowest rows."""
+    chance = torch.Generator().manual_seed(seed)
+    edges = torch.randint(8, 24, (count, 1, 1), generator=chance)
+    targets = (torch.arange(32) >= edges).expand(count, 32, 32).long()
+    images = (0.2 + 0.5 * targets[:, None] + 0.1 * torch.rand(count, 3, 32, 32, generator=chance)).clamp(0, 1)
+    return images, torch.where(torch.arange(32)[:, None] >= 28, -1, targets)
+
+
+def test_a_decoder_labels_other_pictures() -> None:
+    before = torch.random.get_rng_state()
+    decoder = taught(Pooled(), *halves(3, 0), classes=2, steps=60)
+    assert torch.equal(before, torch.random.get_rng_state())
+    images, targets = halves(4, 1)
+    classes, margins = guessed(decoder, Pooled(), images)
+    known = targets >= 0
+    assert (classes == targets)[known].float().mean() > 0.97
+    clear = known & (margins > 0.6)
+    assert clear.float().mean() > 0.5 and (classes == targets)[clear].float().mean() > 0.99
+
+
+def test_a_decoder_of_one_class_is_sure_of_it() -> None:
+    images, _ = halves(3, 0)
+    decoder = taught(Pooled(), images, torch.zeros(3, 32, 32, dtype=torch.long), classes=1, steps=1)
+    classes, margins = guessed(decoder, Pooled(), images)
+    assert not classes.any() and bool((margins == 1).all())
+
+
+def test_rare_classes_count_more() -> None:
+    targets = torch.tensor([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, -1])
+    torch.testing.assert_close(rarity(targets, 2), torch.tensor([5 / 8, 5 / 2]).sqrt())
+
+
+def test_only_pixels_without_labels_get_pseudo_labels(posed: PosedSet) -> None:
+    run = FieldRun(posed, FitSettings(colour_steps=1, semantic_steps=150, rays=64, pseudo="decoder"), config=SMALL)
+    run.run(until=2)
+    targets = run._targets.view(len(posed.seen), -1)
+    right = []
+    for number, found in zip(posed.seen, targets, strict=True):
+        truth = torch.tensor(posed.views[number].labels).view(-1)
+        if number in posed.labelled:
+            assert bool((found >= 0).eq(truth > 0).all())
+        else:
+            assert bool((found < 0).all())
+            clear = (found < -1) & (truth > 0)
+            right.append((run.codes[-2 - found[clear]] == truth[clear]).float())
+    assert len(torch.cat(right)) > 2000 and torch.cat(right).mean() > 0.95
 
 
 @pytest.fixture(scope="module")
@@ -379,6 +439,7 @@ def test_a_flight_has_as_many_frames_as_cameras(scene: Scene, tmp_path: Path, en
         (["--bbox", "0,0,0.0007,0.0007", "--labelled", "2"], "3 to 5 are allowed"),
         (["--fly-around", "around.webp"], "give --fit"),
         (["--head", "cnn"], "transformer, convolution"),
+        (["--pseudo-labels", "yes"], "decoder, contrast, none"),
         ([], "give --bbox"),
     ],
 )

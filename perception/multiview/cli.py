@@ -56,8 +56,8 @@ def views(
         typer.Option(metavar="FILE", help="Checkpoint of segment-anything.  [default: EfficientNet-Lite0 sees]"),
     ] = None,
     pseudo_labels: Annotated[
-        bool, typer.Option("--pseudo-labels", help="Learn from views without labels, too, where contrast is clear.")
-    ] = False,
+        str, typer.Option(metavar="NAME", help="Of views without labels: decoder, contrast or none.")
+    ] = "decoder",
     fly_around: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Flight around what was fitted: .webp or .gif.")
     ] = None,
@@ -79,13 +79,16 @@ def views(
         if not fit:
             raise InvalidRequestError("--fly-around shows what was fitted; give --fit, too")
     from perception.multiview.posed import TRANSFORMS, read_views, write_views
-    from perception.multiview.running import FieldRun, FitSettings
+    from perception.multiview.running import PSEUDO, FieldRun, FitSettings
     from perception.multiview.semantics import KINDS
 
     kind = next((name for name in KINDS if name == head), None)
     if kind is None:
         raise InvalidRequestError(f"head is {head!r}; allowed: {', '.join(KINDS)}")
-    settings = FitSettings(steps, steps // 2, head=kind, pseudo=pseudo_labels, sam=None if sam is None else str(sam))
+    pseudo = next((name for name in PSEUDO if name == pseudo_labels), None)
+    if pseudo is None:
+        raise InvalidRequestError(f"pseudo-labels are {pseudo_labels!r}; allowed: {', '.join(PSEUDO)}")
+    settings = FitSettings(steps, steps // 2, head=kind, pseudo=pseudo, sam=None if sam is None else str(sam))
     if (output / TRANSFORMS).exists():
         posed = read_views(output)
     elif bbox is None:

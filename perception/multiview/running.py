@@ -3,8 +3,8 @@
 The first stage learns density and colour from all views that are not held out. Then these stand still. The second
 learns classes from the labelled views. The image encoder looks at views as the field renders them, so that it sees the
 same kind of picture at a new pose, of which there is no other; and it looks at the true pictures of the views that are
-not held out, in which it is looked up what it saw of a place. Views without labels add pseudo-labels where contrasting
-features is clear about a pixel.
+not held out, in which it is looked up what it saw of a place. Views without labels add pseudo-labels where a decoder on
+the encoder, or contrasting its features, is clear about a pixel.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from perception.multiview.posed import PosedSet, transforms
 from perception.multiview.prior import Basis, Encoder, contrasted, encoder_of
 from perception.multiview.rendering import View
 from perception.multiview.semantics import KINDS, Head, Kind, head_of
+from perception.multiview.teaching import guessed, rarity, taught
 
 CHECKPOINT = "field.pt"
 _VERSION = 2
@@ -44,11 +45,11 @@ _OPACITY, _SMOOTH, _DISTORTION = 0.1, 1e-3, 1e-4
 _DROPPED = 0.2
 """Share of the encoder's features that a step of learning hides. Few labels of few pictures are otherwise learned by
 heart from them."""
-_PSEUDO = 0.25
-"""Weight of the loss on pseudo-labels."""
-_MARGIN = 0.8
-"""Margin from which on contrast is taken to be clear; of a planned scene, 99 of 100 pseudo-labels were right from there
-on, 97 from 0.6 and 90 from 0.3."""
+Pseudo = Literal["decoder", "contrast", "none"]
+PSEUDO: tuple[Pseudo, ...] = ("decoder", "contrast", "none")
+_PSEUDO: dict[Pseudo, tuple[float, float]] = {"decoder": (0.6, 0.5), "contrast": (0.8, 0.25), "none": (1.0, 0.0)}
+"""Margin from which on a pseudo-label is taken, and weight of the loss. Of planned scenes, 98 of 100 of the decoder's
+were right, and 99 of contrast's; 97 of those from 0.6 on and 90 from 0.3."""
 _REFRESH = 16
 """Steps between two refreshes of the grid of densities."""
 
@@ -66,7 +67,7 @@ class FitSettings:
         rate: Adam's learning rate of the planes; the networks have a quarter of it.
         head: what makes classes; "convolution" uses no prior.
         prior: whether the head is told what the image encoder sees.
-        pseudo: whether views without labels teach, too.
+        pseudo: what labels the views without labels: a decoder on the encoder, contrast of its features, or nothing.
         sam: a checkpoint of SAM for the encoder; None for EfficientNet-Lite0.
         seed: of all chance.
     """
@@ -77,7 +78,7 @@ class FitSettings:
     rate: float = 0.02
     head: Kind = "transformer"
     prior: bool = True
-    pseudo: bool = False
+    pseudo: Pseudo = "decoder"
     sam: str | None = None
     seed: int = 0
 
@@ -91,6 +92,8 @@ class FitSettings:
                 raise SceneError(f"{name} are {value}; {least} to {most} are allowed")
         if self.head not in KINDS:
             raise SceneError(f"head is {self.head!r}; allowed: {', '.join(KINDS)}")
+        if self.pseudo not in PSEUDO:
+            raise SceneError(f"pseudo-labels are {self.pseudo!r}; allowed: {', '.join(PSEUDO)}")
 
     @property
     def told(self) -> bool:
@@ -205,7 +208,7 @@ class FieldRun:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.field = Field(self.config, torch.tensor(posed.box))
-            self._encoder = encoder_of(settings.sam) if settings.told or settings.pseudo else None
+            self._encoder = encoder_of(settings.sam) if settings.told or settings.pseudo != "none" else None
         networks = [*self.field.density_net.parameters(), *self.field.colour_net.parameters()]
         self._optimiser = torch.optim.Adam(
             [{"params": list(self.field.planes), "share": 1.0}, {"params": networks, "share": 0.25}],
@@ -232,6 +235,13 @@ class FieldRun:
         colours = torch.tensor(np.stack([view.colours for view in views])).view(-1, 3)
         seen = torch.tensor(np.stack([view.seen for view in views])).view(-1)
         return Rays(torch.cat(origins), torch.cat(directions)), colours, seen
+
+    @property
+    def _pictures(self) -> torch.Tensor:
+        """The true pictures of the views that are not held out: (v, 3, h, w) in 0..1."""
+        camera = self.posed.views[0].camera
+        pixels = self._colours.view(-1, camera.height, camera.width, 3)
+        return pixels.permute(0, 3, 1, 2).float() / 255
 
     def _at(self, picked: torch.Tensor) -> Rays:
         return Rays(self._rays.origins[picked], self._rays.directions[picked])
@@ -302,16 +312,15 @@ class FieldRun:
         for group in self._head_optimiser.param_groups:
             group["lr"] = 3e-3 * min(1.0, (done + 1) / 20) * 0.05 ** (done / settings.semantic_steps)
         certain = torch.nonzero(self._targets >= 0)[:, 0]
-        counts = torch.bincount(self._targets[certain], minlength=len(self.codes)).float()
-        # Rare classes count more, as the square root of their rarity.
-        weights = (counts.mean() / counts.clamp_min(1)).sqrt()
+        weights = rarity(self._targets[certain], len(self.codes))
         picked = certain[torch.randint(len(certain), (settings.rays // 2,), generator=self._chance)]
         loss = F.cross_entropy(self._logits(picked), self._targets[picked], weights)
         guessed = torch.nonzero(self._targets < -1)[:, 0]
         if len(guessed):
             picked = guessed[torch.randint(len(guessed), (settings.rays // 2,), generator=self._chance)]
             # Pseudo-labels are kept as -2 - class.
-            loss = loss + _PSEUDO * F.cross_entropy(self._logits(picked), -2 - self._targets[picked], weights)
+            share = _PSEUDO[settings.pseudo][1]
+            loss = loss + share * F.cross_entropy(self._logits(picked), -2 - self._targets[picked], weights)
         self._head_optimiser.zero_grad()
         loss.backward()
         self._head_optimiser.step()
@@ -331,10 +340,10 @@ class FieldRun:
     def _begin_semantics(self) -> None:
         """Freeze the field, look at the views as it renders them, and label what can be labelled."""
         self.field.requires_grad_(False)
-        if self._encoder is not None:
+        if self._encoder is not None and (self.settings.told or self.settings.pseudo == "contrast"):
             self._features = self._looked(self._encoder).half()
         self._targets = self._labelled()
-        if self.settings.pseudo:
+        if self.settings.pseudo != "none":
             self._guess()
         self._make_head()
 
@@ -348,9 +357,7 @@ class FieldRun:
         seen = [self.fitted.colours(camera) for camera in cameras]
         rendered_maps = [encoder(one.colours.permute(2, 0, 1)[None].clamp(0, 1)) for one in seen]
         self._basis = Basis.of(rendered_maps)
-        height, width = cameras[0].height, cameras[0].width
-        pictures = (self._colours.view(-1, height, width, 3).float() / 255).permute(0, 3, 1, 2)
-        self._gathered = Gathered.of(cameras, torch.stack([one.depths for one in seen]), pictures, encoder)
+        self._gathered = Gathered.of(cameras, torch.stack([one.depths for one in seen]), self._pictures, encoder)
         told = FittedField(self.field, self.codes, None, encoder, self._basis, self._gathered)
         return torch.cat(
             [told.features(camera, one, n) for n, (camera, one) in enumerate(zip(cameras, seen, strict=True))]
@@ -374,17 +381,32 @@ class FieldRun:
         return torch.cat(parts)
 
     def _guess(self) -> None:
-        """Give pixels of unlabelled views the class that contrast is clear about, as -2 - class."""
+        """Give pixels of unlabelled views the class that is clear, as -2 - class."""
+        assert self._encoder is not None
+        settings, margin = self.settings, _PSEUDO[self.settings.pseudo][0]
         pixels = len(self._targets) // len(self.posed.seen)
-        views = torch.arange(len(self._targets)) // pixels
-        with_labels = torch.tensor([number in self.posed.labelled for number in self.posed.seen])[views]
+        with_labels = torch.tensor([number in self.posed.labelled for number in self.posed.seen])
+        unknown = torch.nonzero(~with_labels[torch.arange(len(self._targets)) // pixels] & (self._seen > 127))[:, 0]
+        if settings.pseudo == "decoder":
+            pictures = self._pictures
+            truths = self._targets.view(len(pictures), *pictures.shape[-2:])[with_labels]
+            decoder = taught(
+                self._encoder,
+                pictures[with_labels],
+                truths,
+                len(self.codes),
+                settings.semantic_steps,
+                settings.seed + 2,
+            )
+            classes, margins = (part.flatten() for part in guessed(decoder, self._encoder, pictures))
+            clear = unknown[margins[unknown] > margin]
+            self._targets[clear] = -2 - classes[clear]
+            return
         known = torch.nonzero(self._targets >= 0)[:, 0]
-        unknown = torch.nonzero(~with_labels & (self._seen > 127))[:, 0]
         labelled, codes = self._features[known].float(), self._targets[known].clone()
         for part in unknown.split(_CHUNK):
-            classes, margin = contrasted(self._features[part].float(), labelled, codes, self._chance)
-            clear = margin > _MARGIN
-            self._targets[part[clear]] = -2 - classes[clear]
+            found, margins = contrasted(self._features[part].float(), labelled, codes, self._chance)
+            self._targets[part[margins > margin]] = -2 - found[margins > margin]
 
     # --- Stopping and going on ---
 
