@@ -18,7 +18,7 @@ from earthgen.countryside import AROUND, countryside
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
 from earthgen.noise import NoiseField
-from earthgen.pyramid import ROOT_ZOOM, SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
+from earthgen.pyramid import SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
 from earthgen.sampler import Denoise, dpm_solver_2m
 
 if TYPE_CHECKING:
@@ -60,10 +60,12 @@ class CascadeStep:
         self._margin: int = net.config["margin"]
         self.draws: bool = net.config["countryside"]
         if backend != "torch":
-            # All windows have one shape: what a backend compiles for it is there before anybody waits for a tile.
-            some = Window(ROOT_ZOOM + 1, 4, 4)
+            # All windows have one shape: what a backend compiles for it is there before anybody waits for a tile. It is
+            # compared with torch on this window, so that is one of the kind that the network has learnt: busy ground.
+            some = Window(12, 4, 4)
             box = self.parent_box(some)
-            self.window(0, some, np.full((box.height, box.width, 3), 128, np.uint8))
+            ground = np.random.default_rng(0).integers(60, 180, (box.height, box.width, 3), dtype=np.uint8)
+            self.window(0, some, ground)
 
     def parent_box(self, window: Window) -> Box:
         """The parents that a window needs, margin included; rows may leave the world."""

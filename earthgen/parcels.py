@@ -79,7 +79,7 @@ def parcels(seed: int, box: Box) -> Parcels:
     land = _districts(address_key(seed), box)
     fields = _fields(land)
     houses = _houses(land)
-    return Parcels(farmed=land.farmed, lean=2 * share_of(land.key, 3) - 1, road=_roads(land), **fields, **houses)
+    return Parcels(farmed=land.farmed, lean=2 * land.share(3) - 1, road=_roads(land), **fields, **houses)
 
 
 # --- Numbers by address ---
@@ -107,10 +107,12 @@ def mercator_axes(box: Box) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.flo
 def mixed(key: Keys, *others: Keys | Indices) -> Keys:
     """A key made of several: all bits of each matter to all of the result (the finaliser of Wellons' lowbias32)."""
     for other in others:
-        key = key * np.uint32(0x9E3779B1) + np.uint32(0x85EBCA6B) ^ other.astype(np.uint32)
-        key = (key ^ (key >> np.uint32(16))) * np.uint32(0x7FEB352D)
-        key = (key ^ (key >> np.uint32(15))) * np.uint32(0x846CA68B)
-        key = key ^ (key >> np.uint32(16))
+        key = (key * np.uint32(0x9E3779B1) + np.uint32(0x85EBCA6B)) ^ other.astype(np.uint32)
+        # In place: this is what most of the time goes into.
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+            key ^= key >> np.uint32(shift)
+            key *= np.uint32(factor)
+        key ^= key >> np.uint32(16)
     return key
 
 
@@ -135,7 +137,8 @@ class _Land:
     """Where each pixel is in its district; arrays (h, w), or (1,) where all pixels have one value.
 
     Attributes:
-        key: the district's.
+        keys: of all districts near by, (n,).
+        index: which of them each pixel is in.
         pixel: metres along a pixel's side, by the district's scale.
         along, across: metres from the district's point, in its own direction.
         border: metres to the nearest other district.
@@ -144,7 +147,8 @@ class _Land:
         settled: chance that the district has a village.
     """
 
-    key: Keys
+    keys: Keys
+    index: Indices
     pixel: Floats
     along: Floats
     across: Floats
@@ -152,6 +156,14 @@ class _Land:
     border_key: Keys
     farmed: Floats
     settled: Floats
+
+    def share(self, which: int) -> Floats:
+        """A number in [0, 1) of each pixel's district; drawn once for each district."""
+        return share_of(self.keys, which)[self.index]
+
+    def derived(self, which: int) -> Keys:
+        """Another key of each pixel's district."""
+        return mixed(self.keys, _key(which))[self.index]
 
     def line(self, distance: Floats, width: float) -> Floats:
         """Share of pixels that a line of a width covers, from the distances of their middles to its own."""
@@ -162,16 +174,15 @@ class _Land:
 
 def _districts(seed: Keys, box: Box) -> _Land:
     y, x, pixel = mercator_axes(box)
-    shape = (box.height, box.width)
-    nearest = [np.full(shape, np.inf, dtype=np.float32) for _ in range(2)]
-    index = [np.zeros(shape, dtype=np.int64) for _ in range(2)]
     points = list(_points(seed, y, x))
-    for number, (_, top, left) in enumerate(points):
-        squared = ((y - top) ** 2)[:, None].astype(np.float32) + ((x - left) ** 2)[None, :].astype(np.float32)
-        first, second = squared < nearest[0], squared < nearest[1]
-        nearest[1] = np.where(first, nearest[0], np.where(second, squared, nearest[1]))
-        index[1] = np.where(first, index[0], np.where(second, number, index[1]))
-        nearest[0], index[0] = np.where(first, squared, nearest[0]), np.where(first, number, index[0])
+    squared = np.stack(
+        [((y - top) ** 2)[:, None].astype(np.float32) + ((x - left) ** 2).astype(np.float32) for _, top, left in points]
+    )
+    index, nearest = [], []
+    for _ in range(2):
+        index.append(squared.argmin(axis=0))
+        nearest.append(np.take_along_axis(squared, index[-1][None], axis=0)[0])
+        np.put_along_axis(squared, index[-1][None], np.inf, axis=0)
     keys = np.array([key for key, _, _ in points], dtype=np.uint32)
     places = np.array([(top, left) for _, top, left in points])
     apart = np.hypot(*np.moveaxis(places[index[1]] - places[index[0]], -1, 0)).astype(np.float32)
@@ -185,7 +196,8 @@ def _districts(seed: Keys, box: Box) -> _Land:
     farmed = (share_of(keys, 2) < smooth_step(region, 0.2, 0.55)).astype(np.float32)
     other = keys[index[1]]
     return _Land(
-        key=own,
+        keys=keys,
+        index=index[0],
         pixel=np.float32(pixel) * ground,
         along=np.cos(turn) * right + np.sin(turn) * down,
         across=np.cos(turn) * down - np.sin(turn) * right,
@@ -266,10 +278,9 @@ def _strips(position: Floats, width: Floats | float, key: Keys, unevenness: floa
 
 
 def _fields(land: _Land) -> dict[str, Floats]:
-    key = land.key
-    width = np.exp(np.log(130.0) + np.log(3.5) * share_of(key, 51) ** 1.3).astype(np.float32)
-    rows = _strips(land.across, width * (0.9 + 1.6 * share_of(key, 52)), mixed(key, _key(1)))
-    row_key = mixed(key, _key(2), rows.number)
+    width = np.exp(np.log(130.0) + np.log(3.5) * land.share(51) ** 1.3).astype(np.float32)
+    rows = _strips(land.across, width * (0.9 + 1.6 * land.share(52)), land.derived(1))
+    row_key = mixed(land.derived(2), rows.number)
     cells = _strips(land.along + 7 * width * share_of(row_key, 53), width, row_key)
     own, beside = (mixed(row_key, number) for number in (cells.number, cells.beside))
     # A pixel across a boundary is of both fields.
@@ -282,14 +293,14 @@ def _fields(land: _Land) -> dict[str, Floats]:
 
     copse, copse_beside = (share_of(one, 60) < 0.1 for one in (own, beside))
     hedges = share_of(mixed(row_key, cells.boundary), 54) < 0.45
-    lanes = share_of(mixed(key, _key(3), rows.boundary), 55)
+    lanes = share_of(mixed(land.derived(3), rows.boundary), 55)
     hedge = hedges * land.line(cells.distance, 5.0) + (lanes < 0.3) * land.line(rows.distance, 5.0)
     period = 2.5 + 3.0 * share_of(own, 56)
     shown = (share_of(own, 57) < 0.6) & (period > 3 * land.pixel)
     return {
-        "tone": drawn(61) + 0.4 * (2 * share_of(key, 58) - 1),
+        "tone": drawn(61) + 0.4 * (2 * land.share(58) - 1),
         "copse": (1 - share) * copse + share * copse_beside,
-        "hue": drawn(71) + 0.5 * (2 * share_of(key, 59) - 1),
+        "hue": drawn(71) + 0.5 * (2 * land.share(59) - 1),
         "furrows": np.where(shown, np.sin(2 * np.pi * land.along / period), 0.0).astype(np.float32),
         "hedge": hedge.clip(0, 1),
         "track": (lanes > 0.5) * land.line(rows.distance, 4.0),
@@ -304,24 +315,21 @@ _PLOT = 22.0
 
 
 def _houses(land: _Land) -> dict[str, Floats]:
-    key = land.key
-    radius = 150 + 650 * share_of(key, 81) ** 3
+    radius = 150 + 650 * land.share(81) ** 3
     away, angle = np.hypot(land.along, land.across), np.arctan2(land.along, land.across)
-    ragged = (
-        1 + 0.25 * np.sin(3 * angle + 6.28 * share_of(key, 82)) + 0.15 * np.sin(7 * angle + 6.28 * share_of(key, 83))
-    )
-    village = (share_of(key, 84) < land.settled) * smooth_step(radius * ragged - away, -20, 20)
+    ragged = 1 + 0.25 * np.sin(3 * angle + 6.28 * land.share(82)) + 0.15 * np.sin(7 * angle + 6.28 * land.share(83))
+    village = (land.share(84) < land.settled) * smooth_step(radius * ragged - away, -20, 20)
     if not village.any():
         nothing = np.zeros_like(village)
         return dict.fromkeys(("village", "street", "roof", "shadow", "roof_tone", "roof_hue", "garden"), nothing)
 
-    rows = _strips(land.across, _BLOCK, mixed(key, _key(4)))
-    columns = _strips(land.along, 2.1 * _BLOCK, mixed(key, _key(5)))
+    rows = _strips(land.across, _BLOCK, land.derived(4))
+    columns = _strips(land.along, 2.1 * _BLOCK, land.derived(5))
     street = np.maximum(land.line(rows.distance, 6.5), land.line(columns.distance, 6.0))
 
     # A block has two sides, each with a row of plots along its street.
     further = rows.beside > rows.number
-    side_key = mixed(key, _key(6), 2 * rows.number + further)
+    side_key = mixed(land.derived(6), 2 * rows.number + further)
     plots = _strips(land.along, _PLOT, side_key)
     house = mixed(side_key, plots.number)
     side = np.where(plots.beside > plots.number, np.float32(1), np.float32(-1))
