@@ -207,13 +207,18 @@ def painted(plan: Parcels) -> Floats:
     out: Floats = np.stack([light + hue, light - 0.35 * hue, 0.9 * light + 0.1 * hue], axis=-1)
     out = _over(out, plan.hedge, _colour(-0.22, -0.15, -0.16))
     out = _over(out, plan.track, _colour(0.20, 0.17, 0.18))
+    if plan.village.any():
+        out = _over(out, plan.village, _village(plan))
+    return _over(out * plan.farmed[..., None], plan.road, _colour(0.24, 0.23, 0.32))
+
+
+def _village(plan: Parcels) -> Floats:
+    """Colours of gardens, roofs with their shadows, and streets."""
     garden = (plan.garden - 0.5)[..., None] * _colour(0.16, 0.10, 0.12) + _colour(0.03, 0.02, 0.05)
     tiles = np.where((plan.roof_hue < 0.5)[..., None], _colour(0.42, 0.0, -0.05), _colour(0.25, 0.22, 0.34))
-    village = _over(garden, plan.shadow, _colour(-0.30, -0.26, -0.20))
-    village = _over(village, plan.roof, tiles + (0.5 * plan.roof_tone - 0.2)[..., None])
-    village = _over(village, plan.street, _colour(0.26, 0.26, 0.36))
-    out = _over(out, plan.village, village) * plan.farmed[..., None]
-    return _over(out, plan.road, _colour(0.24, 0.23, 0.32))
+    built = _over(garden, plan.shadow, _colour(-0.30, -0.26, -0.20))
+    built = _over(built, plan.roof, tiles + (0.5 * plan.roof_tone - 0.2)[..., None])
+    return _over(built, plan.street, _colour(0.26, 0.26, 0.36))
 
 
 def _colour(red: float, green: float, blue: float) -> Floats:

@@ -319,13 +319,18 @@ def _houses(land: _Land) -> dict[str, Floats]:
     away, angle = np.hypot(land.along, land.across), np.arctan2(land.along, land.across)
     ragged = 1 + 0.25 * np.sin(3 * angle + 6.28 * land.share(82)) + 0.15 * np.sin(7 * angle + 6.28 * land.share(83))
     village = (land.share(84) < land.settled) * smooth_step(radius * ragged - away, -20, 20)
+    nothing = np.zeros_like(village)
+    without = dict.fromkeys(("street", "roof", "shadow", "roof_tone", "roof_hue", "garden"), nothing)
     if not village.any():
-        nothing = np.zeros_like(village)
-        return dict.fromkeys(("village", "street", "roof", "shadow", "roof_tone", "roof_hue", "garden"), nothing)
+        return without | {"village": village}
 
     rows = _strips(land.across, _BLOCK, land.derived(4))
     columns = _strips(land.along, 2.1 * _BLOCK, land.derived(5))
     street = np.maximum(land.line(rows.distance, 6.5), land.line(columns.distance, 6.0))
+    # Pixels that are larger than a plot would each show one house of several, and neighbours others.
+    shown = smooth_step(_PLOT / land.pixel, 1, 2)
+    if not shown.any():
+        return without | {"village": village, "street": street, "garden": nothing + np.float32(0.5)}
 
     # A block has two sides, each with a row of plots along its street.
     further = rows.beside > rows.number
@@ -335,8 +340,6 @@ def _houses(land: _Land) -> dict[str, Floats]:
     side = np.where(plots.beside > plots.number, np.float32(1), np.float32(-1))
     east: Floats = side * (0.5 * plots.width - plots.distance) - 3 * (share_of(house, 94) - 0.5)
     depth = rows.distance - 13 - 4 * share_of(house, 95)
-    # Pixels that are larger than a plot would each show one house of several, and neighbours others.
-    shown = smooth_step(_PLOT / land.pixel, 1, 2)
     built = (share_of(house, 96) < 0.85) * shown
     large = share_of(house, 91) < 0.07
     halves = (
