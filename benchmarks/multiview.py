@@ -35,8 +35,8 @@ from perception.multiview.teaching import augmented, rarity
 
 SEEDS = (11, 12, 13)
 METHODS = {
-    "field": "field, the encoder's features and its decoder's pseudo-labels (ours)",
-    "contrast": "... pseudo-labels by contrast",
+    "field": "field, the encoder's features and its decoder's pseudo-labels",
+    "contrast": "... pseudo-labels by contrast (ours)",
     "features": "... no pseudo-labels",
     "plain": "the same field, no encoder: (b)",
     "convolution": "... no encoder, ray convolution",

@@ -56,8 +56,8 @@ def views(
         typer.Option(metavar="FILE", help="Checkpoint of segment-anything.  [default: EfficientNet-Lite0 sees]"),
     ] = None,
     pseudo_labels: Annotated[
-        str, typer.Option(metavar="NAME", help="Of views without labels: decoder, contrast or none.")
-    ] = "decoder",
+        str, typer.Option(metavar="NAME", help="Of views without labels: contrast, decoder or none.")
+    ] = "contrast",
     fly_around: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Flight around what was fitted: .webp or .gif.")
     ] = None,

@@ -78,7 +78,7 @@ class FitSettings:
     rate: float = 0.02
     head: Kind = "transformer"
     prior: bool = True
-    pseudo: Pseudo = "decoder"
+    pseudo: Pseudo = "contrast"
     sam: str | None = None
     seed: int = 0
 
