@@ -29,7 +29,7 @@ from benchmarks.agent import Blind
 from earthgen.conditioning import text_encoder
 from perception.agent.answering import Agent, Answer
 from perception.agent.ground import cell_of
-from perception.agent.opening import captioner_names, shipped, takes_any_classes
+from perception.agent.opening import captioner_names, shipped
 from perception.agent.planning import Memory
 from perception.agent.scene import Scene
 from perception.agent.selection import Selection
@@ -102,7 +102,7 @@ class Seen:
     @cached_property
     def scene(self) -> Scene:
         """What the agent looks at."""
-        return Scene(self.pair, self.detector, any_classes=takes_any_classes(self.detector.name))
+        return Scene(self.pair, self.detector, any_classes=bool(self.detector.classes))
 
     @cached_property
     def blind(self) -> Scene:
