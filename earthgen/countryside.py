@@ -146,14 +146,15 @@ def drawn_cover(engine: Drawing, world: World, box: Box) -> npt.NDArray[np.uint8
 
     Args:
         engine: that makes the world.
-        world: any; those by prompt have no drawing, and of those with edits nothing is said.
+        world: any; those with a prompt have no drawing, and of those with edits nothing is said.
         box: pixels of any zoom.
 
     Returns:
         uint8 (h, w): codes of `earthgen.bands.LAND_COVER`, 0 where the drawing does not decide.
     """
     nothing = np.zeros((box.height, box.width), dtype=np.uint8)
-    if not engine.draws or world.root == "prompt" or world.edits or box.zoom < FIRST_ZOOM:
+    told = world.root == "prompt" or world.prompt or world.negative
+    if not engine.draws or told or world.edits or box.zoom < FIRST_ZOOM:
         return nothing
     top, left = box.row % SCALE, box.column % SCALE
     height, width = (-(-(size + start) // SCALE) * SCALE for size, start in ((box.height, top), (box.width, left)))

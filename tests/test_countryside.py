@@ -187,6 +187,7 @@ def test_what_is_drawn_is_known(weights: dict[bool, Path], monkeypatch: pytest.M
         part = drawn_cover(engine, world, Box(16, box.row + 37, box.column + 50, 90, 61))
         edited = World(seed=3, edits=(Edit(((31, 49), (32, 49), (32, 50)), action="reseed", seed=1),))
         assert not drawn_cover(engine, edited, box).any()
+        assert not drawn_cover(engine, World(seed=3, prompt="a wood"), box).any()
         assert not drawn_cover(engine, world, Box(FIRST_ZOOM - 1, 0, 0, 64, 64)).any()
     assert set(np.unique(codes)) >= {0, 5}
     # A pixel on the rim of a line may fall to either side of it by the last bit.

@@ -20,13 +20,12 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 import uvicorn
 from starlette.testclient import TestClient
 
-from earthgen.denoiser import DetailDenoiser
 from earthgen.entries import decode_entry
 from tests.test_service_live import eventually
+from tests.tiny import save_tiny_weights
 from tileserver import Settings, create_app
 from tileserver.serve import Supervisor, listen
 
@@ -42,24 +41,7 @@ PATIENCE_S = 240
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of which one window takes long enough to be caught at."""
-    folder = tmp_path_factory.mktemp("weights")
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net: DetailDenoiser = DetailDenoiser(
-            channels=(48, 48, 48),
-            blocks=(1, 1, 1, 1, 1),
-            kernel=3,
-            expansion=2,
-            embedding=8,
-            detail_std=(0.1,) * 45,
-            sigmas=(3.0, 0.7, 0.0),
-            margin=4,
-        )
-        for parameter in net.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.2)
-    net.save_pretrained(folder)
-    return folder
+    return save_tiny_weights(tmp_path_factory.mktemp("weights"), channels=(48, 48, 48))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,17 +22,17 @@ def tiny_net(seed: int = 0, **configuration: Any) -> DetailDenoiser:
     """A network of the real layout with a few thousand random weights, none of them zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        net: DetailDenoiser = DetailDenoiser(
-            channels=(8, 8, 8),
-            blocks=(1, 1, 1, 1, 1),
-            kernel=3,
-            expansion=2,
-            embedding=8,
-            detail_std=(0.1,) * 45,
-            sigmas=(3.0, 0.7, 0.0),
-            margin=4,
-            **configuration,
-        )
+        sizes: dict[str, Any] = {
+            "channels": (8, 8, 8),
+            "blocks": (1, 1, 1, 1, 1),
+            "kernel": 3,
+            "expansion": 2,
+            "embedding": 8,
+            "detail_std": (0.1,) * 45,
+            "sigmas": (3.0, 0.7, 0.0),
+            "margin": 4,
+        }
+        net: DetailDenoiser = DetailDenoiser(**sizes | configuration)
         for parameter in net.parameters():
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.2)
