@@ -69,14 +69,28 @@ class Parcels:
     garden: Floats
 
 
-def parcels(seed: int, box: Box) -> Parcels:
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How many districts are lived on, the same everywhere.
+
+    Attributes:
+        farmed: share of districts that are farmed, in [0, 1].
+        villages: share of districts that have a village, in [0, 1].
+    """
+
+    farmed: float
+    villages: float
+
+
+def parcels(seed: int, box: Box, settlement: Settlement | None = None) -> Parcels:
     """The plan of a box.
 
     Args:
         seed: the world's.
         box: pixels of any zoom; small against a district's distance to the poles.
+        settlement: how much of the land is lived on; None lets it differ from region to region.
     """
-    land = _districts(address_key(seed), box)
+    land = _districts(address_key(seed), box, settlement)
     fields = _fields(land)
     houses = _houses(land)
     return Parcels(farmed=land.farmed, lean=2 * land.share(3) - 1, road=_roads(land), **fields, **houses)
@@ -172,7 +186,7 @@ class _Land:
         return covered
 
 
-def _districts(seed: Keys, box: Box) -> _Land:
+def _districts(seed: Keys, box: Box, settlement: Settlement | None) -> _Land:
     y, x, pixel = mercator_axes(box)
     points = list(_points(seed, y, x))
     squared = np.stack(
@@ -192,8 +206,13 @@ def _districts(seed: Keys, box: Box) -> _Land:
     turn = (share_of(keys, 1) * np.float32(np.pi))[index[0]]
     down = (y[:, None] - places[index[0], 0]).astype(np.float32) * ground
     right = (x[None, :] - places[index[0], 1]).astype(np.float32) * ground
-    region = np.array([_region(seed, top, left) for _, top, left in points], dtype=np.float32)
-    farmed = (share_of(keys, 2) < smooth_step(region, 0.2, 0.55)).astype(np.float32)
+    if settlement is None:
+        region = np.array([_region(seed, top, left) for _, top, left in points], dtype=np.float32)
+        farming, villages = smooth_step(region, 0.2, 0.55), smooth_step(region, 0.3, 0.9)
+    else:
+        farming = np.full(len(keys), settlement.farmed, dtype=np.float32)
+        villages = np.full(len(keys), settlement.villages, dtype=np.float32)
+    farmed = (share_of(keys, 2) < farming).astype(np.float32)
     other = keys[index[1]]
     return _Land(
         keys=keys,
@@ -204,7 +223,7 @@ def _districts(seed: Keys, box: Box) -> _Land:
         border=(nearest[1] - nearest[0]) / (2 * apart) * ground,
         border_key=mixed(np.minimum(own, other), np.maximum(own, other)),
         farmed=farmed[index[0]],
-        settled=smooth_step(region, 0.3, 0.9)[index[0]],
+        settled=villages[index[0]],
     )
 
 
