@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from earthgen.backends import Backend, install
-from earthgen.countryside import AROUND, countryside
+from earthgen.countryside import AROUND, compile_drawing, countryside
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
 from earthgen.noise import NoiseField
@@ -59,6 +59,8 @@ class CascadeStep:
         self._sigmas: tuple[float, ...] = tuple(net.config["sigmas"]) if sigmas is None else sigmas
         self._margin: int = net.config["margin"]
         self.draws: bool = net.config["countryside"]
+        if self.draws:
+            compile_drawing()
         if backend != "torch":
             # All windows have one shape: what a backend compiles for it is there before anybody waits for a tile. It is
             # compared with torch on this window, so that is one of the kind that the network has learnt: busy ground.

@@ -17,12 +17,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from earthgen.bands import LAND_COVER
 from earthgen.crowns import crowns
-from earthgen.parcels import Floats, Parcels, parcels, smooth_step
-from earthgen.pyramid import SCALE, Box, world_size
+from earthgen.land_kernels import LOOPS, fill_detail, fill_ground, fill_looks, fill_means, fill_painted, planes
+from earthgen.parcels import Floats, Parcels, arrays_of, parcels
+from earthgen.pyramid import MAX_ZOOM, SCALE, Box, world_size
 from earthgen.world import World
 
 FIRST_ZOOM = 12
@@ -33,17 +33,9 @@ SMOOTH = 2 * AROUND + 1
 """Parents along the side of the square whose colour is taken."""
 _LEAST = 0.02
 """Share of tilled or wooded ground below which a window is left alone."""
-_LEAN = 10.0
-"""Grey levels by which a district's ground may be darker or lighter and still be what the district leans to."""
-_TONE = 0.08
-"""Of a field that is lighter than others by one standard deviation."""
-_HUE = 0.028
-"""Of a field that is browner by one."""
 _CERTAIN = 0.5
 """Share of a pixel that something has to cover to be what the pixel shows."""
 _CODES = {part.name: part.code for part in LAND_COVER}
-_COPSE = -2.2
-"""Tone and hue of fields with trees, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,22 +63,15 @@ def ground_of(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Ground | N
     """What is drawn on some pixels; None where nothing is. See `countryside`."""
     if box.zoom < FIRST_ZOOM:
         return None
-    inner = slice(AROUND, -AROUND)
-    colours = ndimage.uniform_filter(parents.astype(np.float32), (SMOOTH, SMOOTH, 1))[inner, inner]
+    colours = np.empty((box.height // SCALE, box.width // SCALE, 3), dtype=np.float32)
+    # A copy, since loops are compiled for arrays that may be written.
+    fill_means(np.array(parents, order="C"), AROUND, colours)
     if max(tilled(colours, 1.0).max(), wooded(colours, -1.0).max()) < _LEAST:
         return None
     plan = parcels(seed, box)
-    colours = colours.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
-    fields = tilled(colours, plan.lean)
-    woods = wooded(colours, plan.lean) * (1 - fields)
-    return Ground(
-        plan,
-        crowns(seed, box),
-        colours.mean(axis=-1) / 127.5,
-        fields,
-        woods + fields * plan.farmed * plan.copse * (1 - plan.village),
-        woods,
-    )
+    light, fields, trees_share, woods = planes(4, box.height, box.width)
+    fill_ground(colours, arrays_of(plan), light, fields, trees_share, woods)
+    return Ground(plan, crowns(seed, box), light, fields, trees_share, woods)
 
 
 def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Floats | None:
@@ -103,15 +88,35 @@ def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Floats |
     ground = ground_of(seed, box, parents)
     if ground is None:
         return None
-    drawn = ground.fields[..., None] * painted(ground.plan)
-    drawn += (0.7 * _TONE * ground.woods * ground.plan.tone)[..., None]
-    if ground.trees is not None:
-        drawn += (0.22 * ground.trees_share * ground.trees)[..., None] * _colour(0.9, 1.0, 0.7)
-    # In proportion to the light that the ground sends back.
-    drawn *= ground.light[..., None]
-    blocks = np.moveaxis(drawn, -1, 0).reshape(3, box.height // SCALE, SCALE, box.width // SCALE, SCALE)
-    detail: Floats = (blocks - blocks.mean(axis=(2, 4), keepdims=True)).reshape(3, box.height, box.width)
+    trees = np.empty((0, 0), dtype=np.float32) if ground.trees is None else ground.trees
+    detail: Floats = np.empty((3, box.height, box.width), dtype=np.float32)
+    fill_detail(
+        painted(ground.plan),
+        ground.plan.tone,
+        trees,
+        ground.light,
+        ground.fields,
+        ground.trees_share,
+        ground.woods,
+        detail,
+    )
     return detail
+
+
+def compile_drawing() -> None:
+    """Compile the loops that `countryside` runs, or load what an earlier process has compiled of them.
+
+    That takes seconds the first time on a machine, a moment later. Without it the first window waits for the same.
+    """
+    box = Box(MAX_ZOOM, 0, 0, SCALE, SCALE)
+    green = np.full((SMOOTH, SMOOTH, 3), (110, 115, 75), dtype=np.uint8)
+    for _ in LOOPS:
+        try:
+            countryside(0, box, green)
+        except OSError:
+            # No space to keep what has just been compiled. It runs all the same, so on to the next.
+            continue
+        return
 
 
 def cover_of(ground: Ground) -> npt.NDArray[np.uint8]:
@@ -179,53 +184,24 @@ def tilled(colours: Floats, lean: Floats | float) -> Floats:
     Returns:
         (h, w) in [0, 1].
     """
-    red, green, blue = np.moveaxis(colours, -1, 0)
-    light = _light(colours)
-    open_land = smooth_step(light + _LEAN * lean, 60, 80) * (1 - smooth_step(light, 140, 170))
-    grows = smooth_step(np.minimum(red, green) - blue, 8, 22) * (1 - smooth_step(red - green, 14, 34))
-    share: Floats = open_land * grows
-    return share
+    return _looks(colours, lean)[0]
 
 
 def wooded(colours: Floats, lean: Floats | float) -> Floats:
     """How much ground looks like woods: dark and green; see `tilled`."""
-    red, green, blue = np.moveaxis(colours, -1, 0)
-    dark = 1 - smooth_step(_light(colours) + _LEAN * lean, 66, 86)
-    share: Floats = dark * smooth_step(green - np.maximum(red, blue), 4, 14)
-    return share
+    return _looks(colours, lean)[1]
 
 
-def _light(colours: Floats) -> Floats:
-    light: Floats = colours @ _colour(0.3, 0.59, 0.11)
-    return light
+def _looks(colours: Floats, lean: Floats | float) -> tuple[Floats, Floats]:
+    shape = colours.shape[:2]
+    shares: Floats = np.empty((2, *shape), dtype=np.float32)
+    leans = np.require(np.broadcast_to(lean, shape), np.float32, ("C", "W"))
+    fill_looks(np.require(colours, np.float32, ("C", "W")), leans, *shares)
+    return shares[0], shares[1]
 
 
 def painted(plan: Parcels) -> Floats:
     """Colours of a plan, (h, w, 3), as differences to the ground's that are in proportion to its lightness."""
-    tone, hue = (values + plan.copse * (_COPSE - values) for values in (plan.tone, plan.hue))
-    light: Floats = _TONE * tone + 0.02 * plan.furrows * (1 - plan.copse)
-    hue *= _HUE
-    out: Floats = np.stack([light + hue, light - 0.35 * hue, 0.9 * light + 0.1 * hue], axis=-1)
-    out = _over(out, plan.hedge, _colour(-0.22, -0.15, -0.16))
-    out = _over(out, plan.track, _colour(0.20, 0.17, 0.18))
-    if plan.village.any():
-        out = _over(out, plan.village, _village(plan))
-    return _over(out * plan.farmed[..., None], plan.road, _colour(0.24, 0.23, 0.32))
-
-
-def _village(plan: Parcels) -> Floats:
-    """Colours of gardens, roofs with their shadows, and streets."""
-    garden = (plan.garden - 0.5)[..., None] * _colour(0.16, 0.10, 0.12) + _colour(0.03, 0.02, 0.05)
-    tiles = np.where((plan.roof_hue < 0.5)[..., None], _colour(0.42, 0.0, -0.05), _colour(0.25, 0.22, 0.34))
-    built = _over(garden, plan.shadow, _colour(-0.30, -0.26, -0.20))
-    built = _over(built, plan.roof, tiles + (0.5 * plan.roof_tone - 0.2)[..., None])
-    return _over(built, plan.street, _colour(0.26, 0.26, 0.36))
-
-
-def _colour(red: float, green: float, blue: float) -> Floats:
-    return np.array([red, green, blue], dtype=np.float32)
-
-
-def _over(below: Floats, share: Floats, colour: Floats) -> Floats:
-    """A colour laid over others, where it covers them."""
-    return below + share[..., None] * (colour - below)
+    colours: Floats = np.empty((*plan.tone.shape, 3), dtype=np.float32)
+    fill_painted(arrays_of(plan), colours)
+    return colours

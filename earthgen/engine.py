@@ -61,7 +61,7 @@ from earthgen.world import QUALITIES, STANDARD, Quality, World
 Pixels = npt.NDArray[np.uint8]
 Cancelled = Callable[[], bool]
 
-BYTES_VERSION = 2
+BYTES_VERSION = 3
 """Counts changes of this package that change pixels; part of the fingerprint."""
 MAX_REQUEST_PIXELS = 1 << 26
 """Pixels that one call may ask for: 8192 x 8192. Larger regions are written window by window."""

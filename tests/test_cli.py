@@ -92,7 +92,7 @@ for words in (["--help"], [], ["tile", "--help"], ["generate", "--help"], ["regi
 for words in (["fly"], ["generate", "a harbour", "-o", "x.gif"], ["tile", "99", "0", "0", "-o", "x.png"],
               ["region", "--bbox", "1,2,3", "-o", "x.tif"], ["watch", "detect", "a.tif", "b.tif", "-o", "x.png"]):
     assert main(words) == 2, words
-heavy = {"torch", "diffusers", "fastapi", "titiler", "rasterio", "training"} & set(sys.modules)
+heavy = {"torch", "diffusers", "fastapi", "numba", "titiler", "rasterio", "training"} & set(sys.modules)
 assert not heavy, heavy
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])

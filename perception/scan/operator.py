@@ -155,7 +155,7 @@ def recurrence(implementation: Implementation | None, device: torch.device | str
     if implementation not in names:
         raise DependencyError(
             f"the scan {implementation!r} cannot run here; {', '.join(names)} can. "
-            "'compiled' needs numba (pip install 'earthgen[perception]'), 'cuda' a GPU and mamba-ssm"
+            "'compiled' needs numba, 'cuda' a GPU and mamba-ssm"
         )
     if implementation == "compiled":
         if device.type != "cpu":
