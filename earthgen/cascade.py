@@ -7,6 +7,9 @@ window was cut, and the margin is thrown away.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +26,30 @@ from earthgen.sampler import Denoise, dpm_solver_2m
 
 if TYPE_CHECKING:
     from earthgen.conditioning import Guide
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """What is drawn on a window.
+
+    Attributes:
+        detail: float32 (3, h, w) in units of [-1, 1] pixels, of mean 0 in each 4x4 block.
+        texture: float32 (h / 4, w / 4), share of what the network adds to smooth detail that each block keeps; None
+            keeps all.
+    """
+
+    detail: npt.NDArray[np.float32]
+    texture: npt.NDArray[np.float32] | None = None
+
+
+Draw = Callable[[Box, npt.NDArray[np.uint8]], Drawn | None]
+"""From a window's box and its parents, with `countryside.AROUND` more at each side, to what is drawn, if anything."""
+
+
+def _land(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Drawn | None:
+    """What weights draw by themselves."""
+    detail = countryside(seed, box, parents)
+    return None if detail is None else Drawn(detail)
 
 
 class CascadeStep:
@@ -75,7 +102,12 @@ class CascadeStep:
 
     @torch.inference_mode()
     def window(
-        self, seed: int, window: Window, parents: npt.NDArray[np.uint8], guide: Guide | None = None
+        self,
+        seed: int,
+        window: Window,
+        parents: npt.NDArray[np.uint8],
+        guide: Guide | None = None,
+        drawing: Draw | None = None,
     ) -> npt.NDArray[np.uint8]:
         """The pixels of a window.
 
@@ -84,6 +116,7 @@ class CascadeStep:
             window: which one.
             parents: uint8 (h, w, 3), the pixels of `parent_box(window)`.
             guide: what a prompt says; None says nothing. Only for a network with a `text_width`.
+            drawing: what is added to the network's detail; None for what the weights draw by themselves.
 
         Returns:
             uint8 (WINDOW_SIZE, WINDOW_SIZE, 3); each 4x4 block averages to exactly its parent's bytes.
@@ -100,14 +133,21 @@ class CascadeStep:
         state = dpm_solver_2m(
             self._denoiser(parent, log2_gsd, guide), torch.from_numpy(noise)[None].to(self._device), self._sigmas
         )
-        detail = state * self._net.detail_scale(parent, log2_gsd) + smooth_detail(parent)
+        texture = state * self._net.detail_scale(parent, log2_gsd)
+        smooth = smooth_detail(parent)
         inner = slice(self._margin, -self._margin)
-        image = join(parent[:, :, inner, inner], detail[:, :, inner, inner])
-        if self.draws and guide is None:
+        parent, texture, smooth = (part[:, :, inner, inner] for part in (parent, texture, smooth))
+        drawn = None
+        if drawing is None and self.draws and guide is None:
+            drawing = partial(_land, seed)
+        if drawing is not None:
             around = slice(self._margin - AROUND, AROUND - self._margin)
-            drawn = countryside(seed, window.box, parents[around, around])
-            if drawn is not None:
-                image = image + torch.from_numpy(drawn)[None].to(self._device)
+            drawn = drawing(window.box, parents[around, around])
+        if drawn is not None and drawn.texture is not None:
+            texture = texture * torch.from_numpy(drawn.texture).to(self._device)
+        image = join(parent, texture + smooth)
+        if drawn is not None:
+            image = image + torch.from_numpy(drawn.detail)[None].to(self._device)
         return quantise(image.float().cpu(), parents[inner, inner])
 
     def _denoiser(self, parent: torch.Tensor, log2_gsd: torch.Tensor, guide: Guide | None) -> Denoise:

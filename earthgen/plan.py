@@ -91,6 +91,14 @@ class Kit:
     why_no_prompts: str = ""
 
 
+class _Told(NamedTuple):
+    """What generation is told: words, and seed and zoom of the root that was made from them, 0 and None if none was."""
+
+    words: Words
+    seed: int = 0
+    zoom: int | None = None
+
+
 class Plan:
     """How to make one world; cheap to construct.
 
@@ -114,7 +122,9 @@ class Plan:
         self._kit = kit
         self._picture = picture
         self._root_zoom = world.root_zoom
-        self._words = Words(world.prompt, world.negative, world.guidance)
+        self._told = _Told(Words(world.prompt, world.negative, world.guidance))
+        if world.root == "prompt":
+            self._told = self._told._replace(seed=world.seed, zoom=self._root_zoom)
         self._bounds: dict[int, npt.NDArray[np.int64]] = {}
         self._touching: dict[Window, tuple[int, ...]] = {}
         self._relevant: dict[Part, frozenset[int]] = {}
@@ -195,7 +205,7 @@ class Plan:
             return self._coarse(window, depth, have)
         if window.zoom == layer.zoom:
             return self._entered(window, depth, have)
-        children = self._children(window, depth, self.world.seed, self._words_inside(layer.edit), have)
+        children = self._children(window, depth, self.world.seed, self._told_inside(layer), have)
         if layer.covers(window.box):
             return children
         unedited = have[self.pixels(window, depth - 1)]
@@ -212,30 +222,33 @@ class Plan:
     def _original(self, window: Window, have: Mapping[Part, Pixels]) -> Pixels:
         """A window without edits."""
         if window.zoom == self._root_zoom:
-            return self._by_prompt(window, self.world.seed, self._words)
-        return self._children(window, 0, self.world.seed, self._words, have)
+            return self._by_prompt(window, self._told)
+        return self._children(window, 0, self.world.seed, self._told, have)
 
-    def _by_prompt(self, window: Window, seed: int, words: Words) -> Pixels:
+    def _by_prompt(self, window: Window, told: _Told) -> Pixels:
         assert self._kit.prompts is not None
-        return self._kit.prompts.window(seed, window, words)
+        return self._kit.prompts.window(told.seed, window, told.words, self._kit.step)
 
-    def _children(self, window: Window, depth: int, seed: int, words: Words, have: Mapping[Part, Pixels]) -> Pixels:
+    def _children(self, window: Window, depth: int, seed: int, told: _Told, have: Mapping[Part, Pixels]) -> Pixels:
         """A window of the cascade's children of its parents with the first `depth` edits."""
         box = self._kit.step.parent_box(window)
         inside = rows_within(box)
         windows = {parent: have[self.pixels(parent, depth)] for parent in windows_of(inside)}
-        return self._cascade(window, stitch(inside, windows), seed, words)
+        return self._cascade(window, stitch(inside, windows), seed, told)
 
-    def _cascade(self, window: Window, parents: Pixels, seed: int, words: Words) -> Pixels:
+    def _cascade(self, window: Window, parents: Pixels, seed: int, told: _Told) -> Pixels:
         """A window from its parents inside the world's rows; beyond the projection's edges the last row goes on."""
         box = self._kit.step.parent_box(window)
         inside = rows_within(box)
         above, below = inside.row - box.row, box.row + box.height - inside.row - inside.height
         if above or below:
             parents = np.pad(parents, ((above, below), (0, 0), (0, 0)), mode="edge")
-        if words and self._kit.hears_text:
-            return self._kit.step.window(seed, window, parents, words.guide())
-        return self._kit.step.window(seed, window, parents)
+        guide = told.words.guide() if told.words and self._kit.hears_text else None
+        drawing = None
+        if told.zoom is not None:
+            assert self._kit.prompts is not None
+            drawing = self._kit.prompts.drawing(told.seed, told.words, told.zoom)
+        return self._kit.step.window(seed, window, parents, guide, drawing)
 
     def _entered(self, window: Window, depth: int, have: Mapping[Part, Pixels]) -> Pixels:
         """A window at the entry level of its last edit: what was there, mixed with what the edit brings."""
@@ -262,19 +275,26 @@ class Plan:
         seed = edit_seed(self.world, edit)
         match edit.action:
             case "prompt":
-                return self._by_prompt(window, seed, self._words_inside(edit))
+                return self._by_prompt(window, self._told_inside(self.layers[depth - 1]))
             case "reseed":
                 assert edit.seed is not None
+                told = self._told_inside(self.layers[depth - 1])
                 if window.zoom == self._root_zoom:
-                    return self._by_prompt(window, edit.seed, self._words)
-                return self._children(window, depth - 1, edit.seed, self._words, have)
+                    return self._by_prompt(window, told)
+                return self._children(window, depth - 1, edit.seed, told, have)
             case "remove":
-                return self._cascade(window, self._filled_parents(window, depth, have), seed, self._words)
+                return self._cascade(window, self._filled_parents(window, depth, have), seed, self._told)
         return apply_preset(edit.action, before, seed, window.box)
 
-    def _words_inside(self, edit: Edit) -> Words:
+    def _told_inside(self, layer: Layer) -> _Told:
         """What generation is told inside an edit."""
-        return replace(self._words, prompt=edit.prompt) if edit.action == "prompt" else self._words
+        edit = layer.edit
+        if edit.action == "prompt":
+            return _Told(replace(self._told.words, prompt=edit.prompt), edit_seed(self.world, edit), layer.zoom)
+        if edit.action == "reseed" and layer.zoom == self._told.zoom:
+            assert edit.seed is not None
+            return self._told._replace(seed=edit.seed)
+        return self._told
 
     def _around(self, window: Window) -> Box:
         """The pixels of a window's own level that lie below its parents, inside the world's rows."""
@@ -444,7 +464,7 @@ class Plan:
         if by_prompt:
             assert kit.prompts is not None
             facts.append(kit.prompts.id)
-        if kit.hears_text and (by_prompt or self._words):
+        if kit.hears_text and (by_prompt or self._told.words):
             facts.append(encoder_id())
         # What a quality means is in the kit's fingerprint; those that mean the same share their pixels.
         world = replace(world, quality=STANDARD)

@@ -21,6 +21,7 @@ from earthgen.errors import WeightsError
 from earthgen.pyramid import Window
 
 if TYPE_CHECKING:
+    from earthgen.cascade import CascadeStep, Draw
     from earthgen.conditioning import Guide
     from earthgen.latent import LatentModel, LatentRoot
     from earthgen.roots.denoised import DenoisedStep
@@ -82,8 +83,15 @@ class PromptRoot(Protocol):
         """Content id of all that the pixels depend on besides the arguments; may load a text encoder."""
         ...
 
-    def window(self, seed: int, window: Window, words: Words) -> Pixels:
-        """The pixels of a window, uint8 (WINDOW_SIZE, WINDOW_SIZE, 3): a pure function of the arguments."""
+    def window(self, seed: int, window: Window, words: Words, step: CascadeStep) -> Pixels:
+        """The pixels of a window, uint8 (WINDOW_SIZE, WINDOW_SIZE, 3): a pure function of the arguments.
+
+        `step` is the cascade that goes on from there, for roots that have their texture from it.
+        """
+        ...
+
+    def drawing(self, seed: int, words: Words, zoom: int) -> Draw | None:
+        """What the words add to the cascade's detail below a root at `zoom`; None for nothing."""
         ...
 
 
@@ -103,7 +111,11 @@ class LocalPromptRoot:
         """Content id of the network and the text encoder."""
         return f"{self._step.id}-{encoder_id()}"
 
-    def window(self, seed: int, window: Window, words: Words) -> Pixels:
+    def drawing(self, seed: int, words: Words, zoom: int) -> Draw | None:
+        """None: all that it knows is in the root."""
+        return None
+
+    def window(self, seed: int, window: Window, words: Words, step: CascadeStep) -> Pixels:
         """See `PromptRoot`."""
         return self._step.window(seed, window, words.guide())
 
@@ -126,7 +138,11 @@ class LatentPromptRoot:
         """Content id of the checkpoint, its text encoder included, and of how it is sampled."""
         return f"latent-{self._model.id}"
 
-    def window(self, seed: int, window: Window, words: Words) -> Pixels:
+    def drawing(self, seed: int, words: Words, zoom: int) -> Draw | None:
+        """None: all that it knows is in the root."""
+        return None
+
+    def window(self, seed: int, window: Window, words: Words, step: CascadeStep) -> Pixels:
         """See `PromptRoot`."""
         from earthgen.latent import LatentRoot
 
@@ -152,6 +168,10 @@ def open_prompt_root(source: str | Path | None = None, device: str = "cpu") -> P
     Raises:
         WeightsError: nothing is there, or it cannot be loaded.
     """
+    if source is None:
+        from earthgen.scenery import SceneryRoot
+
+        return SceneryRoot()
     import torch
 
     from earthgen.roots.denoised import DenoisedStep, PromptDenoiser

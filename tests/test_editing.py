@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import shapely
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import earthgen.engine
+from earthgen.cascade import CascadeStep
 from earthgen.editing import FEATHER, LEAST_SPAN, Layer, layers_of
 from earthgen.engine import Engine
 from earthgen.errors import WorldError
@@ -28,7 +30,7 @@ from earthgen.presets import PRESETS, apply_preset
 from earthgen.prompting import Words
 from earthgen.pyramid import MAX_ZOOM, ROOT_ZOOM, Box, Window, box_bounds, row_latitudes, windows_of, world_size
 from earthgen.world import ACTIONS, Edit, World
-from tests.tiny import RipplePrompts, open_tiny, ripple_prompts, ripple_root, save_tiny_weights
+from tests.tiny import RipplePrompts, open_tiny, ripple_prompts, ripple_root, save_tiny_weights, tiny_net
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -187,7 +189,8 @@ def test_at_the_entry_level_the_content_fades_in(engine: Engine) -> None:
     (layer,) = layers_of(world)
     before, after = engine.pixels(BASE, layer.box).astype(int), engine.pixels(world, layer.box)
     window = Window(8, layer.box.row // 128, layer.box.column // 128)
-    content = RipplePrompts().window(edit_seed(world, edit), window, Words("a lake")).astype(int)
+    step = CascadeStep(tiny_net(), torch.device("cpu"))
+    content = RipplePrompts().window(edit_seed(world, edit), window, Words("a lake"), step).astype(int)
     row, column = layer.box.row - window.box.row, layer.box.column - window.box.column
     height, width = (min(128 - start, length) for start, length in ((row, layer.box.height), (column, layer.box.width)))
     share = layer.weights[:height, :width, None].astype(int)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from earthgen.cascade import CascadeStep
 from earthgen.errors import WeightsError
 from earthgen.prompting import Words, open_prompt_root
 from earthgen.pyramid import Window
 from earthgen.roots.denoised import STATE_CHANNELS, PromptDenoiser
+from tests.tiny import tiny_net
 from tests.tiny_prompt import tiny_denoiser
 
 
@@ -51,7 +53,10 @@ def test_a_folder_says_which_kind_of_root_it_is(tmp_path: Path) -> None:
     net.save_pretrained(tmp_path / "denoiser")
     root = open_prompt_root(tmp_path / "denoiser")
     words = Words("a desert", guidance=2)
-    assert np.array_equal(root.window(3, Window(12, 40, 70), words), root.window(3, Window(12, 40, 70), words))
+    window, step = Window(12, 40, 70), CascadeStep(tiny_net(), torch.device("cpu"))
+    assert np.array_equal(root.window(3, window, words, step), root.window(3, window, words, step))
+    # All that it knows is in the root.
+    assert root.drawing(3, words, 12) is None
     config = tmp_path / "denoiser" / "config.json"
     config.write_text(config.read_text().replace("PromptDenoiser", "BandNet"))
     with pytest.raises(WeightsError, match="a PromptGenerator or a PromptDenoiser is needed"):

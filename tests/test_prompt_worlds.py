@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import earthgen.engine
+from earthgen.cascade import CascadeStep
 from earthgen.denoiser import DetailDenoiser
 from earthgen.engine import Engine
 from earthgen.errors import AddressError, RequestTooLargeError
@@ -24,7 +25,7 @@ from earthgen.prompting import LatentPromptRoot, Words, open_prompt_root
 from earthgen.pyramid import MAX_ZOOM, Box, Window, windows_of, world_size
 from earthgen.roots.prompt import PromptGenerator
 from earthgen.world import World
-from tests.tiny import RipplePrompts, open_tiny, ripple_prompts, ripple_root, save_tiny_weights
+from tests.tiny import RipplePrompts, open_tiny, ripple_prompts, ripple_root, save_tiny_weights, tiny_net
 from tests.tiny_latent import save_checkpoint
 
 WORLD = World("prompt", 7, "a harbour town", gsd=100, negative="blurry", guidance=3)
@@ -80,8 +81,9 @@ def test_the_root_is_the_prompts_own_windows(engine: Engine) -> None:
     box = Box(ROOT, 30_000, 50_000, 200, 130)
     words = Words("a harbour town", "blurry", 3.0)
     pixels = engine.pixels(WORLD, box)
+    step = CascadeStep(tiny_net(), torch.device("cpu"))
     for window in windows_of(box):
-        expected = RipplePrompts().window(7, window, words)
+        expected = RipplePrompts().window(7, window, words, step)
         row, column = window.box.row - box.row, window.box.column - box.column
         seen = pixels[max(0, row) : row + 128, max(0, column) : column + 128]
         assert np.array_equal(seen, expected[max(0, -row) :, max(0, -column) :][: seen.shape[0], : seen.shape[1]])
@@ -216,7 +218,7 @@ def test_a_latent_checkpoint_can_be_what_prompts_start_from(
         assert np.array_equal(pixels[:28].reshape(7, 4, 10, 4, 3).mean(axis=(1, 3)), root[:7])
         assert np.array_equal(
             LatentPromptRoot(LatentModel.load(folder, "cpu")).window(
-                7, Window(16, 2**16, 2**16), Words("a harbour town")
+                7, Window(16, 2**16, 2**16), Words("a harbour town"), CascadeStep(tiny_net(), torch.device("cpu"))
             )[:10, :10],
             root,
         )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from earthgen.cascade import CascadeStep
 from earthgen.denoiser import DetailDenoiser
 from earthgen.engine import Engine
 from earthgen.errors import WeightsError
@@ -65,7 +66,10 @@ class RipplePrompts:
     weights_id = "ripples"
     id = "ripples-1"
 
-    def window(self, seed: int, window: Window, words: Words) -> npt.NDArray[np.uint8]:
+    def drawing(self, seed: int, words: Words, zoom: int) -> None:
+        return None
+
+    def window(self, seed: int, window: Window, words: Words, step: CascadeStep) -> npt.NDArray[np.uint8]:
         box = window.box
         shift = zlib.crc32(repr((seed, words)).encode()) % 6283 / 1000
         rows = np.arange(box.row, box.row + box.height)[:, None] / 19

@@ -1,0 +1,114 @@
+"""Covers of scenes: ground of one kind, in its colour, as rough as that ground is on real pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from earthgen.countryside import painted
+from earthgen.crowns import crowns
+from earthgen.parcels import Keys, Settlement, parcels, smooth_step
+from earthgen.pyramid import Box
+from earthgen.scenery.fractal import Sheet, fractal, stream
+from earthgen.scenery.paint import Plane, over, rgb
+from earthgen.scenery.palette import Colour
+from earthgen.scenery.town import STYLES, Rows, Town, parked_cars, planted_trees, town
+
+_WIND = 1.93
+"""Radians: the direction of dunes."""
+_DUNES = 9.0
+"""Units from dune to dune."""
+_STEEP = 0.345
+"""Mean share of dunes in shade."""
+_VILLAGES = 0.35
+"""Share of districts of farmland that have a village."""
+
+
+def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) -> Plane:
+    """Ground of one kind.
+
+    Args:
+        name: a cover of `meaning.THINGS`.
+        colour: of it.
+        seed: the world's, and
+        key: the same as a key.
+        box: pixels of any zoom.
+        zoom: at which the scene begins.
+
+    Returns:
+        (h, w, 3), light about in [0, 1].
+    """
+    sheet = Sheet.of(box, zoom)
+    regional = fractal(stream(key, 1), sheet, 128.0, 0.6)[..., None]
+    hue = fractal(stream(key, 2), sheet, 64.0, 0.6)[..., None]
+    # Nearly as much at every scale, as ground is.
+    mottled = fractal(stream(key, 3), sheet, 16.0, 0.85)[..., None]
+    base = (colour.mean + 0.5 * regional * colour.among) * (1 + 0.05 * hue * rgb(1, 0, -0.6))
+    light = base.mean(axis=-1, keepdims=True).clip(0.05, 1)
+    rough = np.float32(colour.inside) / light * mottled
+    things = stream(key, 4)
+    match name:
+        case "suburb" | "village" | "city" | "industry":
+            shown = _built(town(things, sheet, STYLES[name]), dense=name in ("city", "industry"))
+        case "parking":
+            shown = _parked(parked_cars(things, sheet)) + 0.1 * rough
+        case "orchard":
+            plots = painted(parcels(seed, box, Settlement(farmed=1.0, villages=0.0)))
+            shown = _planted(planted_trees(things, sheet)) + 0.8 * plots + 0.3 * rough
+        case "farmland":
+            shown = 1.5 * painted(parcels(seed, box, Settlement(1.0, _VILLAGES))) + 0.2 * rough
+        case "forest" | "conifers" | "rain forest":
+            trees = crowns(seed, box)
+            shown = rough if trees is None else 0.34 * trees[..., None] * rgb(0.9, 1.0, 0.7) + 0.4 * rough
+        case "sand":
+            shown = _dunes(key, sheet)[..., None] * rgb(0.8, 1.0, 1.2)
+        case "scrub":
+            bushes = smooth_step(fractal(stream(key, 5), sheet, 4.0, 0.8), 0.9, 1.5)
+            shown = rough - 0.45 * bushes[..., None] * rgb(1.2, 0.8, 1.0)
+        case _:
+            shown = rough
+    ground: Plane = base * (1 + shown)
+    return ground
+
+
+def _built(plan: Town, dense: bool) -> Plane:
+    """Light of built ground, less that of its mean."""
+    garden = (plan.garden - 0.5)[..., None]
+    tone = plan.tone[..., None]
+    if dense:
+        ground = 0.3 * garden * rgb(1, 0.9, 1) - 0.22
+        tiles = 0.75 * tone * rgb(1, 1, 1) + 0.06 + (plan.hue > 0.8)[..., None] * rgb(0.18, -0.1, -0.18)
+        street = rgb(-0.14, -0.14, -0.1)
+    else:
+        ground = (0.3 * garden - 0.16) * rgb(1.2, 0.7, 1.2)
+        red = (plan.hue < 0.55)[..., None]
+        tiles = np.where(red, rgb(0.55, 0.02, -0.08), rgb(0.25, 0.22, 0.28)) + 0.5 * tone - 0.2
+        street = rgb(0.22, 0.2, 0.27)
+    out = over(ground, plan.shadow, rgb(-0.55, -0.5, -0.42))
+    return over(over(out, plan.roof, tiles), plan.street, street)
+
+
+def _parked(cars: Rows) -> Plane:
+    """Light of a car park, less that of its mean."""
+    asphalt = cars.lane[..., None] * rgb(0.1, 0.1, 0.08)
+    red = (cars.tone % 0.1 > 0.08)[..., None] * rgb(0.3, -0.2, -0.2)
+    return over(asphalt, cars.there, (1.5 * cars.tone - 0.7)[..., None] * rgb(1, 1, 1) + red)
+
+
+def _planted(trees: Rows) -> Plane:
+    """Light of rows of trees, less that of their mean."""
+    ground = trees.lane[..., None] * rgb(0.25, 0.2, 0.2) + 0.1
+    return over(ground, trees.there, rgb(-0.42, -0.22, -0.42) + (0.2 * (trees.tone - 0.5))[..., None])
+
+
+def _dunes(key: Keys, sheet: Sheet) -> Plane:
+    """Light of rows of dunes: long slopes towards the wind, short ones away from it."""
+    bent = 5.0 * fractal(stream(key, 6), sheet, 32.0, 0.5)
+    share = ((sheet.turned(_WIND, _DUNES) + bent / _DUNES) % 1).astype(np.float32)
+    height = fractal(stream(key, 7), sheet, 64.0, 0.5)
+    steep = smooth_step(share, 0.0, 0.06) * (1 - smooth_step(share, 0.2, 0.55))
+    # Where pixels are as large as dunes, as dark as they are in the mean.
+    visible = float(np.clip((_DUNES / sheet.pixel - 3) / 5, 0, 1))
+    steep = visible * steep + (1 - visible) * np.float32(_STEEP)
+    ripples = fractal(stream(key, 8), sheet, 2.0, 0.7)
+    light: Plane = -0.16 * (steep - _STEEP) * (0.7 + 0.4 * height).clip(0, 1.5) + 0.03 * height + 0.02 * ripples
+    return light
