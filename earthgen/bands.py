@@ -109,6 +109,8 @@ LAND_COVER: tuple[BandClass, ...] = (
     BandClass(6, "building", (198, 66, 52)),
     BandClass(7, "other paved", (156, 152, 156)),
 )
+CODES = {part.name: part.code for part in LAND_COVER}
+"""Codes of land cover by name."""
 BUILDINGS: tuple[BandClass, ...] = (
     BandClass(0, "no building", (24, 26, 32)),
     BandClass(1, "building", (244, 196, 92)),

@@ -18,7 +18,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from earthgen.bands import LAND_COVER
+from earthgen.bands import CODES
 from earthgen.crowns import crowns
 from earthgen.land_kernels import LOOPS, fill_detail, fill_ground, fill_looks, fill_means, fill_painted, planes
 from earthgen.parcels import Floats, Parcels, arrays_of, parcels
@@ -35,7 +35,6 @@ _LEAST = 0.02
 """Share of tilled or wooded ground below which a window is left alone."""
 _CERTAIN = 0.5
 """Share of a pixel that something has to cover to be what the pixel shows."""
-_CODES = {part.name: part.code for part in LAND_COVER}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,10 +124,10 @@ def cover_of(ground: Ground) -> npt.NDArray[np.uint8]:
     lived_on = ground.fields * plan.farmed * plan.village
     codes = np.zeros(plan.tone.shape, dtype=np.uint8)
     if ground.trees is not None:
-        codes[ground.trees_share > _CERTAIN] = _CODES["trees"]
+        codes[ground.trees_share > _CERTAIN] = CODES["trees"]
     ways = np.maximum(plan.track * plan.farmed * (1 - plan.village), plan.street * plan.farmed * plan.village)
-    codes[ground.fields * np.maximum(plan.road, ways) > _CERTAIN] = _CODES["road"]
-    codes[lived_on * plan.roof > _CERTAIN] = _CODES["building"]
+    codes[ground.fields * np.maximum(plan.road, ways) > _CERTAIN] = CODES["road"]
+    codes[lived_on * plan.roof > _CERTAIN] = CODES["building"]
     return codes
 
 
@@ -145,21 +144,29 @@ class Drawing(Protocol):
         """uint8 (h, w, 3) of a box."""
         ...
 
+    def scene_cover(self, world: World, box: Box) -> npt.NDArray[np.uint8] | None:
+        """What the words of a world by prompt have put on its pixels, codes (h, w); None where nobody knows."""
+        ...
+
 
 def drawn_cover(engine: Drawing, world: World, box: Box) -> npt.NDArray[np.uint8]:
-    """Roads, buildings and trees of a world that are there by construction, since the cascade drew them.
+    """What covers a world by construction: of scenes, what their words put there; of others, what the cascade drew.
 
     Args:
         engine: that makes the world.
-        world: any; those with a prompt have no drawing, and of those with edits nothing is said.
+        world: any; of those with edits nothing is said.
         box: pixels of any zoom.
 
     Returns:
         uint8 (h, w): codes of `earthgen.bands.LAND_COVER`, 0 where the drawing does not decide.
     """
     nothing = np.zeros((box.height, box.width), dtype=np.uint8)
-    told = world.root == "prompt" or world.prompt or world.negative
-    if not engine.draws or told or world.edits or box.zoom < FIRST_ZOOM:
+    if world.edits:
+        return nothing
+    if world.root == "prompt":
+        known = engine.scene_cover(world, box)
+        return nothing if known is None else known
+    if not engine.draws or world.prompt or world.negative or box.zoom < FIRST_ZOOM:
         return nothing
     top, left = box.row % SCALE, box.column % SCALE
     height, width = (-(-(size + start) // SCALE) * SCALE for size, start in ((box.height, top), (box.width, left)))

@@ -32,7 +32,7 @@ from earthgen.cascade import CascadeStep
 from earthgen.editing import placed
 from earthgen.errors import AddressError, RequestCancelledError, RequestTooLargeError, WeightsError
 from earthgen.plan import Kit, Part, Plan, mean, stitch
-from earthgen.prompting import PromptRoot, open_prompt_root
+from earthgen.prompting import PromptRoot, Words, open_prompt_root
 from earthgen.pyramid import (
     MAX_ZOOM,
     ROOT_ZOOM,
@@ -348,6 +348,14 @@ class Engine:
     def draws(self) -> bool:
         """Whether the weights draw fields, roads and trees; see `earthgen.countryside`."""
         return self._kits[STANDARD].step.draws
+
+    def scene_cover(self, world: World, box: Box) -> Pixels | None:
+        """What the words of a world by prompt have put on pixels, see `PromptRoot.cover`; None where nobody knows."""
+        prompts = self._kits[world.quality].prompts
+        if world.root != "prompt" or prompts is None:
+            return None
+        _check(world, box)
+        return prompts.cover(world.seed, Words(world.prompt, world.negative, world.guidance), world.root_zoom, box)
 
     @property
     def qualities(self) -> tuple[Quality, ...]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from cachetools import LRUCache
 
 from earthgen.errors import WeightsError
-from earthgen.pyramid import Window
+from earthgen.pyramid import Box, Window
 
 if TYPE_CHECKING:
     from earthgen.cascade import CascadeStep, Draw
@@ -94,6 +94,10 @@ class PromptRoot(Protocol):
         """What the words add to the cascade's detail below a root at `zoom`; None for nothing."""
         ...
 
+    def cover(self, seed: int, words: Words, zoom: int, box: Box) -> Pixels | None:
+        """What the words have put on the pixels of a box: codes of `bands.LAND_COVER`, (h, w); None if nobody knows."""
+        ...
+
 
 class LocalPromptRoot:
     """The prompt root of one of the package's own kinds: a local network."""
@@ -113,6 +117,10 @@ class LocalPromptRoot:
 
     def drawing(self, seed: int, words: Words, zoom: int) -> Draw | None:
         """None: all that it knows is in the root."""
+        return None
+
+    def cover(self, seed: int, words: Words, zoom: int, box: Box) -> Pixels | None:
+        """None: nobody knows what a network has made."""
         return None
 
     def window(self, seed: int, window: Window, words: Words, step: CascadeStep) -> Pixels:
@@ -140,6 +148,10 @@ class LatentPromptRoot:
 
     def drawing(self, seed: int, words: Words, zoom: int) -> Draw | None:
         """None: all that it knows is in the root."""
+        return None
+
+    def cover(self, seed: int, words: Words, zoom: int, box: Box) -> Pixels | None:
+        """None: nobody knows what a network has made."""
         return None
 
     def window(self, seed: int, window: Window, words: Words, step: CascadeStep) -> Pixels:

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from earthgen.bands import CODES
+from earthgen.countryside import drawn_cover
 from earthgen.engine import Engine
 from earthgen.errors import WeightsError
 from earthgen.prompting import Words, open_prompt_root
@@ -132,6 +134,31 @@ def test_layouts_have_water_where_they_should() -> None:
     # The sea with land that is named is a coast.
     assert 0.3 < water("airport beside the sea").mean() < 0.7
     assert water("forest").max() == 0
+
+
+def test_what_is_where_is_known(engine: Engine) -> None:
+    """Labels by construction: of whole worlds by prompt, on any crop, and none of worlds with edits."""
+    world = World("prompt", 3, "a village by a lake", gsd=1)
+    box = Box(18, 2**25 + 700, 2**25 - 300, 256, 256)
+    codes = drawn_cover(engine, world, box)
+    assert {CODES[name] for name in ("water", "low vegetation", "road", "building")} <= set(np.unique(codes))
+    assert np.array_equal(
+        drawn_cover(engine, world, Box(18, box.row + 31, box.column + 60, 99, 70)), codes[31:130, 60:130]
+    )
+    picture = picture_of(scene("a village by a lake"), 3, box, 16)
+    blue, red = (picture.light[codes == CODES["water"]].mean(axis=0)[channel] for channel in (2, 0))
+    assert blue > red
+    roofs = picture.light[codes == CODES["building"]].mean(axis=0)
+    assert roofs[0] > picture.light[codes == CODES["low vegetation"]].mean(axis=0)[0] + 0.05
+    edited = replace(world, edits=(Edit(((-1e-3, -1e-3), (1e-3, -1e-3), (0.0, 1e-3)), "meadow"),))
+    assert not drawn_cover(engine, edited, box).any()
+    for prompt, name in (
+        ("dense forest", "trees"),
+        ("open sea", "water"),
+        ("desert", "bare ground"),
+        ("meadow", "low vegetation"),
+    ):
+        assert (picture_of(scene(prompt), 3, box, 16).codes == CODES[name]).all(), prompt
 
 
 def test_covers_have_the_colours_of_their_kind() -> None:

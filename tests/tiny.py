@@ -69,6 +69,9 @@ class RipplePrompts:
     def drawing(self, seed: int, words: Words, zoom: int) -> None:
         return None
 
+    def cover(self, seed: int, words: Words, zoom: int, box: Box) -> None:
+        return None
+
     def window(self, seed: int, window: Window, words: Words, step: CascadeStep) -> npt.NDArray[np.uint8]:
         box = window.box
         shift = zlib.crc32(repr((seed, words)).encode()) % 6283 / 1000

@@ -16,7 +16,7 @@ from earthgen.pyramid import Box
 from earthgen.scenery.covers import cover
 from earthgen.scenery.forms import AROUND, paved, raised
 from earthgen.scenery.fractal import Sheet, fractal, stream
-from earthgen.scenery.paint import Plane, over
+from earthgen.scenery.paint import CERTAIN, Codes, Plane, over
 from earthgen.scenery.scene import Scene
 from earthgen.scenery.waters import shore, surface, water_of
 
@@ -36,10 +36,12 @@ class Picture:
     Attributes:
         light: red, green and blue, float32 (h, w, 3) in [0, 1].
         water: share of each pixel, float32 (h, w).
+        codes: what covers most of it, uint8 (h, w): codes of `earthgen.bands.LAND_COVER`, 0 where that is not said.
     """
 
     light: Floats
     water: Floats
+    codes: Codes
 
 
 def picture_of(scene: Scene, seed: int, box: Box, zoom: int) -> Picture:
@@ -55,16 +57,19 @@ def picture_of(scene: Scene, seed: int, box: Box, zoom: int) -> Picture:
     wider, sheet = Sheet.of(box.grown(AROUND), zoom), Sheet.of(box, zoom)
     water = water_of(scene, key, wider)
     out: Plane = np.zeros((box.height, box.width, 3), dtype=np.float32)
+    codes: Codes = np.zeros((box.height, box.width), dtype=np.uint8)
     if water is None or water.share.min() < 1:
         shares = _shares(scene, key, sheet)
         for (name, colour), share in zip(scene.covers, shares, strict=True):
             if share.any():
-                out = out + share[..., None] * cover(name, colour, seed, key, box, zoom)
-        out = paved(raised(out, scene, key, wider), scene, key, sheet)
+                ground = cover(name, colour, seed, key, box, zoom)
+                out = out + share[..., None] * ground.light
+                np.copyto(codes, ground.codes, where=share > CERTAIN)
+        out = paved(raised(out, codes, scene, key, wider), codes, scene, key, sheet)
     if water is not None:
-        out = over(shore(out, water, scene, key, sheet), water.share, surface(water, scene, key, sheet))
+        out = over(shore(out, codes, water, scene, key, sheet), water.share, surface(water, scene, key, sheet))
     wet = np.zeros(out.shape[:2], dtype=np.float32) if water is None else water.share.astype(np.float32)
-    return Picture(out.clip(_DARKEST, 1).astype(np.float32), wet)
+    return Picture(out.clip(_DARKEST, 1).astype(np.float32), wet, codes)
 
 
 def _shares(scene: Scene, key: Keys, sheet: Sheet) -> list[Plane]:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from earthgen.bands import CODES
 from earthgen.countryside import painted
 from earthgen.crowns import crowns
 from earthgen.parcels import Keys, Settlement, parcels, smooth_step
 from earthgen.pyramid import Box
 from earthgen.scenery.fractal import Sheet, fractal, stream
-from earthgen.scenery.paint import Plane, over, rgb
+from earthgen.scenery.paint import CERTAIN, Codes, Plane, over, rgb
 from earthgen.scenery.palette import Colour
 from earthgen.scenery.town import STYLES, Rows, Town, parked_cars, planted_trees, town
 
+_MOSTLY = {
+    "forest": CODES["trees"],
+    "conifers": CODES["trees"],
+    "rain forest": CODES["trees"],
+    "meadow": CODES["low vegetation"],
+    "orchard": CODES["low vegetation"],
+    "suburb": CODES["low vegetation"],
+    "village": CODES["low vegetation"],
+    "city": CODES["other paved"],
+    "industry": CODES["other paved"],
+    "parking": CODES["other paved"],
+    "desert": CODES["bare ground"],
+    "sand": CODES["bare ground"],
+    "rock": CODES["bare ground"],
+}
+"""What most of a cover is; of fields, scrub and snow that is not said."""
 _WIND = 1.93
 """Radians: the direction of dunes."""
 _DUNES = 9.0
@@ -23,7 +42,21 @@ _VILLAGES = 0.35
 """Share of districts of farmland that have a village."""
 
 
-def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) -> Plane:
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """Ground of one kind.
+
+    Attributes:
+        light: red, green and blue, (h, w, 3), about in [0, 1].
+        codes: what covers most of each pixel, uint8 (h, w): codes of `earthgen.bands.LAND_COVER`, 0 where that is not
+            said.
+    """
+
+    light: Plane
+    codes: Codes
+
+
+def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) -> Ground:
     """Ground of one kind.
 
     Args:
@@ -33,9 +66,6 @@ def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) 
         key: the same as a key.
         box: pixels of any zoom.
         zoom: at which the scene begins.
-
-    Returns:
-        (h, w, 3), light about in [0, 1].
     """
     sheet = Sheet.of(box, zoom)
     regional = fractal(stream(key, 1), sheet, 128.0, 0.6)[..., None]
@@ -46,16 +76,28 @@ def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) 
     light = base.mean(axis=-1, keepdims=True).clip(0.05, 1)
     rough = np.float32(colour.inside) / light * mottled
     things = stream(key, 4)
+    codes = np.full((box.height, box.width), _MOSTLY.get(name, 0), dtype=np.uint8)
     match name:
         case "suburb" | "village" | "city" | "industry":
-            shown = _built(town(things, sheet, STYLES[name]), dense=name in ("city", "industry"))
+            dense = name in ("city", "industry")
+            plan = town(things, sheet, STYLES[name])
+            shown = _built(plan, dense)
+            _mark(codes, plan.roof, "building")
+            _mark(codes, plan.street, "road")
         case "parking":
             shown = _parked(parked_cars(things, sheet)) + 0.1 * rough
         case "orchard":
+            trees_in_rows = planted_trees(things, sheet)
             plots = painted(parcels(seed, box, Settlement(farmed=1.0, villages=0.0)))
-            shown = _planted(planted_trees(things, sheet)) + 0.8 * plots + 0.3 * rough
+            shown = _planted(trees_in_rows) + 0.8 * plots + 0.3 * rough
+            _mark(codes, trees_in_rows.there, "trees")
         case "farmland":
-            shown = 1.5 * painted(parcels(seed, box, Settlement(1.0, _VILLAGES))) + 0.2 * rough
+            farms = parcels(seed, box, Settlement(1.0, _VILLAGES))
+            shown = 1.5 * painted(farms) + 0.2 * rough
+            _mark(codes, farms.hedge * (1 - farms.village), "trees")
+            _mark(codes, farms.village * farms.roof, "building")
+            _mark(codes, np.maximum(farms.road, farms.track * (1 - farms.village)), "road")
+            _mark(codes, farms.village * farms.street, "road")
         case "forest" | "conifers" | "rain forest":
             trees = crowns(seed, box)
             shown = rough if trees is None else 0.34 * trees[..., None] * rgb(0.9, 1.0, 0.7) + 0.4 * rough
@@ -66,8 +108,12 @@ def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) 
             shown = rough - 0.45 * bushes[..., None] * rgb(1.2, 0.8, 1.0)
         case _:
             shown = rough
-    ground: Plane = base * (1 + shown)
-    return ground
+    return Ground(base * (1 + shown), codes)
+
+
+def _mark(codes: Codes, share: Plane, name: str) -> None:
+    """Say what covers the pixels of which something has the larger part."""
+    codes[share > CERTAIN] = CODES[name]
 
 
 def _built(plan: Town, dense: bool) -> Plane:

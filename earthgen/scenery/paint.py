@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+Codes = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.floating[Any]]
 """Of float32 or, for a while, float64: (h, w), or (h, w, 3) of colours with light in [0, 1]."""
+
+CERTAIN = 0.5
+"""Share of a pixel that something has to cover to be what the pixel shows."""
 
 
 def rgb(red: float, green: float, blue: float) -> Plane:

@@ -55,6 +55,10 @@ class SceneryRoot:
         parents = (255 * light).round().astype(np.uint8)
         return step.window(seed, window, parents, drawing=self.drawing(seed, words, window.zoom))
 
+    def cover(self, seed: int, words: Words, zoom: int, box: Box) -> Pixels:
+        """What covers the pixels of a box by construction, below a root at a zoom; see `PromptRoot`."""
+        return picture_of(_scene(words), seed, box, zoom).codes
+
     def drawing(self, seed: int, words: Words, zoom: int) -> Draw:
         """What the scene adds to the detail of the cascade's levels below a zoom at which it begins."""
         scene = _scene(words)

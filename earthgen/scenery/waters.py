@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from earthgen.bands import CODES
 from earthgen.parcels import Keys, smooth_step
 from earthgen.scenery.forms import AROUND
 from earthgen.scenery.fractal import Sheet, fractal, gradient_noise, share, slopes, stream
-from earthgen.scenery.paint import Plane, over, rgb
+from earthgen.scenery.paint import CERTAIN, Codes, Plane, over, rgb
 from earthgen.scenery.scene import SEAS, WATERS, Scene
 
 _EDGE = slice(AROUND, -AROUND)
@@ -66,14 +67,16 @@ def water_of(scene: Scene, key: Keys, sheet: Sheet) -> Water | None:
     return Water(dry, (0.5 - dry / sheet.pixel).clip(0, 1).astype(np.float32))
 
 
-def shore(ground: Plane, water: Water, scene: Scene, key: Keys, sheet: Sheet) -> Plane:
-    """Ground with sand beside water."""
+def shore(ground: Plane, codes: Codes, water: Water, scene: Scene, key: Keys, sheet: Sheet) -> Plane:
+    """Ground with sand beside water, which is written into the codes of what covers it, as the water is."""
+    codes[water.share > CERTAIN] = CODES["water"]
     if "harbour" in scene.layouts:
         return ground
     beach = "beach" in scene.layouts
     wide = (7.0 if beach else 1.2) * (1 + 0.4 * gradient_noise(stream(key, 44), sheet, 16.0).clip(-2, 2))
     sandy = 1 - smooth_step((water.dry / wide).astype(np.float32), 0.5, 1.0)
     strength = 0.9 if beach else 0.6 if scene.layouts & SEAS else 0.3
+    codes[(strength * sandy > CERTAIN) & (water.share <= CERTAIN)] = CODES["bare ground"]
     return over(ground, strength * sandy, 0.55 * scene.sand.mean + 0.45 * rgb(0.78, 0.74, 0.66))
 
 
