@@ -1,4 +1,4 @@
-"""Draw the sheet of docs/prompts.md: 24 prompts at three resolutions with two seeds, from the weights that ship.
+"""Draw the sheet of docs/prompts.md: 30 prompts at three resolutions with two seeds, from the weights that ship.
 
     python docs/prompt_sheet.py --out docs/pictures/prompts.jpg
 
@@ -42,11 +42,17 @@ PROMPTS = (
     "dense city",
     "industrial area",
     "airport runway",
+    "car park",
+    "a village by a lake in the mountains",
+    "vineyards and villages along a river",
+    "islands with sandy beaches",
+    "a road through the desert",
+    "a town with a harbour",
 )
 GSDS = (10.0, 2.0, 0.5)
 SEEDS = (1, 2)
 _SIDE = 128
-_LABEL = 190
+_LABEL = 250
 _LINE = 18
 
 

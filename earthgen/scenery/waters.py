@@ -50,9 +50,9 @@ def water_of(scene: Scene, key: Keys, sheet: Sheet) -> Water | None:
     if layouts & (SEAS - {"sea"}):
         islands = "islands" in layouts
         smooth = bool(layouts & {"harbour", "beach"})
-        level = fractal(stream(key, 40), sheet, 64.0 if islands else 128.0, 0.35 if smooth else 0.5)
+        level = fractal(stream(key, 40), sheet, 64.0, 0.35 if smooth else 0.5)
         level = level - np.float32(0.75 if islands else 0.0)
-        dry = np.minimum(dry, _from_shore(level, 0.03 if islands else 0.015, sheet.pixel))
+        dry = np.minimum(dry, _from_shore(level, 0.03, sheet.pixel))
         if "harbour" in layouts:
             dry = np.maximum(dry, _piers(dry, stream(key, 45), inner))
     elif "sea" in layouts:
