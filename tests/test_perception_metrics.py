@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from perception.metrics import (
     semantic_scores,
 )
 from perception.optional import require
+from tests.fake_java import fake_java
 
 few = settings(max_examples=25)
 seeds = st.integers(0, 2**31)
@@ -295,23 +295,8 @@ def test_numbered_tokens_score_as_words_do_and_say_so() -> None:
     assert (words.mode, ids.mode) == ("text", "ids")
 
 
-FAKE_JAVA = """#!{python}
-# Speaks as METEOR's program does with -stdio: a line of counts for SCORE; for EVAL each score and then the whole.
-import sys
-for line in iter(sys.stdin.readline, ""):
-    kind, *parts = line.strip().split(" ||| ")
-    if kind == "SCORE":
-        print(int(parts[-1] in parts[:-1]), flush=True)
-    else:
-        print("\\n".join([*parts, str(sum(map(float, parts)) / len(parts))]), flush=True)
-"""
-
-
 def test_meteor_is_asked_of_its_own_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    # The real one takes ten seconds to read its tables.
-    (tmp_path / "java").write_text(FAKE_JAVA.format(python=sys.executable))
-    (tmp_path / "java").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(fake_java(tmp_path)))
     scores = caption_scores(SAID, MEANT)
     assert scores.meteor == 0.25
     assert scores.s_m == pytest.approx((scores.bleu[3] + 0.25 + scores.rouge_l + scores.cider_d) / 4)

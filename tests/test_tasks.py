@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from perception.captioner import Caption
 from perception.detection import Detection
 from perception.pair import Pair
 from tests.fake_dump import PaintingMaker
+from tests.fake_java import fake_java
 from trainingsets.changes import CLASSES
 from trainingsets.grounds import COVER_NAMES
 from trainingsets.spec import DumpSpec
@@ -48,6 +49,14 @@ class Echo:
     def caption(self, pair: Pair, *, beams: int = 1) -> Caption:
         item = next(item for item in self.items if item.pair is pair)
         return Caption(item.told.captions[0], None, True, self.name)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_meteor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A stand-in for METEOR's program: the real one reads its tables for longer than all else here takes together."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(fake_java(tmp_path_factory.mktemp("java"))))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +126,7 @@ def test_a_perfect_mask_and_true_sentences_score_in_full(items: list[Seen]) -> N
     assert "F1 0.0" in baseline
     _, said = scores("Change captioning", items)
     assert number(said["echo"], "BLEU-4") == 100
+    assert number(said["echo"], "METEOR") == 100
     _, sought = scores("Text to change retrieval", items)
     assert number(sought["echo's sentence"], "R@1") == 100
 
