@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.browser import ARGUMENTS, IDLE, WAIT_MS, OpenPage
+from tests.scheduling import LongestFirst, rank
 
 # A run in CI tries the same examples every time; `HYPOTHESIS_PROFILE=thorough` looks for new ones.
 _patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,6 +19,23 @@ settings.register_profile("ci", _patient, derandomize=True, database=None, max_e
 settings.register_profile("dev", _patient, max_examples=50)
 settings.register_profile("thorough", _patient, max_examples=5000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Each process takes one core, where several share them: threads of the same product would wait for each other."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`: long files first."""
+    return LongestFirst(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests in the order in which they are handed out."""
+    items.sort(key=lambda item: rank(item.nodeid))
 
 
 def program(name: str) -> str:
