@@ -464,7 +464,7 @@ def _draw_village(
 
 # --- The plan of a box ---
 
-_HERE = np.dtype([(name, np.float64) for name in Plan._fields])
+_HERE = np.dtype([(name, np.float64) for name in Plan._fields], align=True)
 
 
 def planes(count: int, height: int, width: int) -> list[Floats]:
