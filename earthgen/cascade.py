@@ -7,8 +7,6 @@ window was cut, and the margin is thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,39 +15,16 @@ import numpy.typing as npt
 import torch
 
 from earthgen.backends import Backend, install
-from earthgen.countryside import AROUND, compile_drawing, countryside
+from earthgen.countryside import compile_drawing, countryside
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
+from earthgen.drawn import AROUND, Draw
 from earthgen.noise import NoiseField
 from earthgen.pyramid import SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
 from earthgen.sampler import Denoise, dpm_solver_2m
 
 if TYPE_CHECKING:
     from earthgen.conditioning import Guide
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Drawn:
-    """What is drawn on a window.
-
-    Attributes:
-        detail: float32 (3, h, w) in units of [-1, 1] pixels, of mean 0 in each 4x4 block.
-        texture: float32 (h / 4, w / 4), share of what the network adds to smooth detail that each block keeps; None
-            keeps all.
-    """
-
-    detail: npt.NDArray[np.float32]
-    texture: npt.NDArray[np.float32] | None = None
-
-
-Draw = Callable[[Box, npt.NDArray[np.uint8]], Drawn | None]
-"""From a window's box and its parents, with `countryside.AROUND` more at each side, to what is drawn, if anything."""
-
-
-def _land(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Drawn | None:
-    """What weights draw by themselves."""
-    detail = countryside(seed, box, parents)
-    return None if detail is None else Drawn(detail)
 
 
 class CascadeStep:
@@ -139,7 +114,7 @@ class CascadeStep:
         parent, texture, smooth = (part[:, :, inner, inner] for part in (parent, texture, smooth))
         drawn = None
         if drawing is None and self.draws and guide is None:
-            drawing = partial(_land, seed)
+            drawing = partial(countryside, seed)
         if drawing is not None:
             around = slice(self._margin - AROUND, AROUND - self._margin)
             drawn = drawing(window.box, parents[around, around])

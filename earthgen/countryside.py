@@ -17,20 +17,28 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from earthgen.bands import CODES
 from earthgen.crowns import crowns
+from earthgen.drawn import AROUND, Drawn, beyond_smooth, block_means, texture_beside, without_means
 from earthgen.land_kernels import LOOPS, fill_detail, fill_ground, fill_looks, fill_means, fill_painted, planes
-from earthgen.parcels import Floats, Parcels, arrays_of, parcels
+from earthgen.landmarks import FIRST_ZOOM as LANDMARKS_ZOOM
+from earthgen.landmarks import Landmarks, landmarks
+from earthgen.parcels import Floats, Parcels, arrays_of, parcels, smooth_step
 from earthgen.pyramid import MAX_ZOOM, SCALE, Box, world_size
 from earthgen.world import World
 
 FIRST_ZOOM = 12
 """The coarsest level that shows fields: 38 m a pixel at the equator."""
-AROUND = 2
-"""Parents at each side of one whose mean colour with its own says whether ground is tilled."""
 SMOOTH = 2 * AROUND + 1
-"""Parents along the side of the square whose colour is taken."""
+"""Parents along the side of the square whose mean colour says whether ground is tilled."""
+_WATER_IS_CALM, _TOWNS_ARE_CALM = 0.7, 0.35
+"""Shares of the network's texture that rivers and towns do without."""
+_SAND = 10.0, 26.0
+"""Grey levels by which ground is redder than green where it begins to be, and is, sand; so of others below."""
+_SNOW = 165.0, 195.0
+"""Light of snow."""
 _LEAST = 0.02
 """Share of tilled or wooded ground below which a window is left alone."""
 _CERTAIN = 0.5
@@ -48,6 +56,8 @@ class Ground:
         fields: share of the plan that shows.
         trees_share: share of the trees that shows.
         woods: share of woods, whose stands differ as fields do.
+        landmarks: rivers and towns, if there are any, with AROUND blocks more at each side.
+        landmarks_share: share of these that shows.
     """
 
     plan: Parcels
@@ -56,25 +66,41 @@ class Ground:
     fields: Floats
     trees_share: Floats
     woods: Floats
+    landmarks: Landmarks | None
+    landmarks_share: Floats
 
 
 def ground_of(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Ground | None:
     """What is drawn on some pixels; None where nothing is. See `countryside`."""
-    if box.zoom < FIRST_ZOOM:
+    if box.zoom < LANDMARKS_ZOOM:
         return None
     colours = np.empty((box.height // SCALE, box.width // SCALE, 3), dtype=np.float32)
     # A copy, since loops are compiled for arrays that may be written.
     fill_means(np.array(parents, order="C"), AROUND, colours)
+    drawn = landmarks(seed, box.grown(AROUND * SCALE))
+    if drawn is not None:
+        # Towns are grey and rivers dark: what the ground looks like is what it was before they were drawn.
+        before = ndimage.uniform_filter(block_means(drawn.light), (SMOOTH, SMOOTH, 1), mode="nearest")
+        # Sand and snow never had any.
+        red, green = colours[..., 0], colours[..., 1]
+        could = (1 - smooth_step(red - green, *_SAND)) * (1 - smooth_step(colours.mean(axis=-1), *_SNOW))
+        colours /= 1 + could[..., None] * before[AROUND:-AROUND, AROUND:-AROUND]
     if max(tilled(colours, 1.0).max(), wooded(colours, -1.0).max()) < _LEAST:
         return None
     plan = parcels(seed, box)
     light, fields, trees_share, woods = planes(4, box.height, box.width)
     fill_ground(colours, arrays_of(plan), light, fields, trees_share, woods)
-    return Ground(plan, crowns(seed, box), light, fields, trees_share, woods)
+    shown = np.maximum(fields, woods)
+    if drawn is not None:
+        inner = drawn.cropped(AROUND * SCALE)
+        left = (1 - inner.towns) * (1 - inner.rivers)
+        for share in (fields, trees_share, woods):
+            share *= left
+    return Ground(plan, crowns(seed, box), light, fields, trees_share, woods, drawn, shown)
 
 
-def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Floats | None:
-    """The share of fields, roads, villages and trees that pixels add to their parents.
+def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Drawn | None:
+    """The share of fields, roads, villages, trees, rivers and towns that pixels add to their parents.
 
     Args:
         seed: the world's.
@@ -82,24 +108,30 @@ def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Floats |
         parents: uint8 (h / 4 + 2 * AROUND, w / 4 + 2 * AROUND, 3), those of the box and around it.
 
     Returns:
-        float32 (3, h, w) in units of [-1, 1] pixels, of mean 0 in each 4x4 block; None where there is nothing.
+        What is drawn; None where there is nothing.
     """
     ground = ground_of(seed, box, parents)
     if ground is None:
         return None
-    trees = np.empty((0, 0), dtype=np.float32) if ground.trees is None else ground.trees
-    detail: Floats = np.empty((3, box.height, box.width), dtype=np.float32)
-    fill_detail(
-        painted(ground.plan),
-        ground.plan.tone,
-        trees,
-        ground.light,
-        ground.fields,
-        ground.trees_share,
-        ground.woods,
-        detail,
-    )
-    return detail
+    detail: Floats = np.zeros((3, box.height, box.width), dtype=np.float32)
+    if box.zoom >= FIRST_ZOOM:
+        fill_detail(
+            painted(ground.plan),
+            ground.plan.tone,
+            np.empty((0, 0), dtype=np.float32) if ground.trees is None else ground.trees,
+            ground.light,
+            ground.fields,
+            ground.trees_share,
+            ground.woods,
+            detail,
+        )
+    if ground.landmarks is None:
+        return Drawn(detail)
+    strength = (ground.light * ground.landmarks_share)[..., None]
+    sharp = without_means(beyond_smooth(ground.landmarks.light) * strength)
+    inner = ground.landmarks.cropped(AROUND * SCALE)
+    calm = block_means(ground.landmarks_share * (_WATER_IS_CALM * inner.rivers + _TOWNS_ARE_CALM * inner.towns))
+    return Drawn(detail + np.moveaxis(sharp, -1, 0), texture_beside(sharp) * (1 - calm))
 
 
 def compile_drawing() -> None:
@@ -128,6 +160,12 @@ def cover_of(ground: Ground) -> npt.NDArray[np.uint8]:
     ways = np.maximum(plan.track * plan.farmed * (1 - plan.village), plan.street * plan.farmed * plan.village)
     codes[ground.fields * np.maximum(plan.road, ways) > _CERTAIN] = CODES["road"]
     codes[lived_on * plan.roof > _CERTAIN] = CODES["building"]
+    if ground.landmarks is not None:
+        inner = ground.landmarks.cropped(AROUND * SCALE)
+        for built, share in inner.plans:
+            codes[ground.landmarks_share * share * built.street > _CERTAIN] = CODES["road"]
+            codes[ground.landmarks_share * share * built.roof > _CERTAIN] = CODES["building"]
+        codes[ground.landmarks_share * inner.rivers > _CERTAIN] = CODES["water"]
     return codes
 
 
@@ -166,7 +204,7 @@ def drawn_cover(engine: Drawing, world: World, box: Box) -> npt.NDArray[np.uint8
     if world.root == "prompt":
         known = engine.scene_cover(world, box)
         return nothing if known is None else known
-    if not engine.draws or world.prompt or world.negative or box.zoom < FIRST_ZOOM:
+    if not engine.draws or world.prompt or world.negative or box.zoom < LANDMARKS_ZOOM:
         return nothing
     top, left = box.row % SCALE, box.column % SCALE
     height, width = (-(-(size + start) // SCALE) * SCALE for size, start in ((box.height, top), (box.width, left)))

@@ -21,8 +21,9 @@ from earthgen.errors import WeightsError
 from earthgen.pyramid import Box, Window
 
 if TYPE_CHECKING:
-    from earthgen.cascade import CascadeStep, Draw
+    from earthgen.cascade import CascadeStep
     from earthgen.conditioning import Guide
+    from earthgen.drawn import Draw
     from earthgen.latent import LatentModel, LatentRoot
     from earthgen.roots.denoised import DenoisedStep
     from earthgen.roots.prompt import PromptStep
@@ -181,7 +182,7 @@ def open_prompt_root(source: str | Path | None = None, device: str = "cpu") -> P
         WeightsError: nothing is there, or it cannot be loaded.
     """
     if source is None:
-        from earthgen.scenery import SceneryRoot
+        from earthgen.scenery.root import SceneryRoot
 
         return SceneryRoot()
     import torch

@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from earthgen.countryside import AROUND, FIRST_ZOOM, countryside, drawn_cover, tilled, wooded
+from earthgen.countryside import FIRST_ZOOM, countryside, drawn_cover, tilled, wooded
 from earthgen.crowns import crowns
+from earthgen.drawn import AROUND
 from earthgen.engine import Engine
+from earthgen.landmarks import landmarks
 from earthgen.parcels import Parcels, parcels
 from earthgen.pyramid import SCALE, Box, point_pixel, world_size
 from earthgen.world import Edit, World
 from tests.tiny import RippleRoot, save_tiny_weights
 
 LEVELS = st.sampled_from([12, 14, 16, 18])
+ALL_LEVELS = st.sampled_from([6, 8, 10, 12, 14, 16, 18])
 SEEDS = st.integers(0, 2**63 - 1)
 FIELD, WOOD, SEA, SAND, SNOW = (110, 115, 75), (45, 70, 40), (20, 40, 80), (205, 175, 130), (235, 238, 242)
 
@@ -27,9 +31,9 @@ def arrays(plan: Parcels) -> dict[str, np.ndarray]:
 
 
 @st.composite
-def boxes(draw: st.DrawFn) -> Box:
+def boxes(draw: st.DrawFn, levels: st.SearchStrategy[int] = LEVELS) -> Box:
     """64 x 64 pixels of a level, whole blocks, anywhere between 80 degrees north and south."""
-    zoom = draw(LEVELS)
+    zoom = draw(levels)
     size = world_size(zoom)
     row = draw(st.integers(size // 8, size - size // 8)) // 4 * 4
     return Box(zoom, row, draw(st.integers(0, size - 1)) // 4 * 4, 64, 64)
@@ -68,11 +72,16 @@ def test_land_goes_round_the_world(seed: int, zoom: int, offset: int) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(SEEDS, boxes(), st.sampled_from([FIELD, WOOD]))
+@given(SEEDS, boxes(ALL_LEVELS), st.sampled_from([FIELD, WOOD]))
 def test_blocks_get_nothing_that_their_parents_do_not_have(seed: int, box: Box, colour: tuple[int, int, int]) -> None:
-    detail = countryside(seed, box, ground(colour, box))
-    assert detail is not None and detail.dtype == np.float32
+    drawn = countryside(seed, box, ground(colour, box))
+    if drawn is None:  # Rivers and towns begin at coarser zooms than fields, and are not everywhere.
+        assert box.zoom < FIRST_ZOOM
+        return
+    detail, texture = drawn.detail, drawn.texture
+    assert detail.dtype == np.float32
     assert np.isfinite(detail).all()
+    assert texture is None or (texture.shape == (16, 16) and texture.min() >= 0 and texture.max() <= 1)
     blocks = detail.reshape(3, 16, 4, 16, 4).mean(axis=(2, 4))
     np.testing.assert_allclose(blocks, 0, atol=1e-6)
 
@@ -110,7 +119,16 @@ def test_fields_are_where_it_is_green_and_open_and_trees_where_it_is_dark() -> N
 
 
 def test_coarse_levels_have_no_fields() -> None:
-    box = Box(FIRST_ZOOM - 2, 4096, 4096, 128, 128)
+    """Only rivers and towns, from zoom 6 on."""
+    box = Box(FIRST_ZOOM - 2, 100_000, 131_072, 128, 128)
+    drawn, known = countryside(7, box, ground(FIELD, box)), landmarks(7, box.grown(AROUND * SCALE))
+    assert drawn is not None and known is not None
+    nothing = (known.cropped(AROUND * SCALE).light == 0).all(axis=-1).reshape(32, 4, 32, 4).all(axis=(1, 3))
+    inside = ndimage.binary_erosion(nothing, np.ones((5, 5)), border_value=0)
+    assert inside.any() and not inside.all()
+    strength = abs(drawn.detail).max(axis=0).reshape(32, 4, 32, 4).max(axis=(1, 3))
+    assert strength[inside].max() < 1e-6 < strength.max()
+    box = Box(4, 1024, 1024, 128, 128)
     assert countryside(7, box, ground(FIELD, box)) is None
 
 
@@ -188,7 +206,7 @@ def test_what_is_drawn_is_known(weights: dict[bool, Path], monkeypatch: pytest.M
         edited = World(seed=3, edits=(Edit(((31, 49), (32, 49), (32, 50)), action="reseed", seed=1),))
         assert not drawn_cover(engine, edited, box).any()
         assert not drawn_cover(engine, World(seed=3, prompt="a wood"), box).any()
-        assert not drawn_cover(engine, world, Box(FIRST_ZOOM - 1, 0, 0, 64, 64)).any()
+        assert not drawn_cover(engine, world, Box(4, 0, 0, 64, 64)).any()
     assert set(np.unique(codes)) >= {0, 5}
     # A pixel on the rim of a line may fall to either side of it by the last bit.
     assert (part == codes[37:127, 50:111]).mean() > 0.995

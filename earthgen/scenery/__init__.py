@@ -5,7 +5,3 @@ or mountains. A scene is a colour for each pixel of an unbounded plane (`composi
 address, in the colours that the training pictures of such ground have (`palette`). `SceneryRoot` gives the cascade
 parents from it, and to each level below the detail that the scene has there; texture is the network's.
 """
-
-from earthgen.scenery.root import SceneryRoot
-
-__all__ = ["SceneryRoot"]

@@ -14,7 +14,7 @@ from earthgen.pyramid import Box
 from earthgen.scenery.fractal import Sheet, fractal, stream
 from earthgen.scenery.paint import CERTAIN, Codes, Plane, over, rgb
 from earthgen.scenery.palette import Colour
-from earthgen.scenery.town import STYLES, Rows, Town, parked_cars, planted_trees, town
+from earthgen.scenery.town import STYLES, Rows, built, parked_cars, planted_trees, town
 
 _MOSTLY = {
     "forest": CODES["trees"],
@@ -81,7 +81,7 @@ def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) 
         case "suburb" | "village" | "city" | "industry":
             dense = name in ("city", "industry")
             plan = town(things, sheet, STYLES[name])
-            shown = _built(plan, dense)
+            shown = built(plan, dense)
             _mark(codes, plan.roof, "building")
             _mark(codes, plan.street, "road")
         case "parking":
@@ -114,23 +114,6 @@ def cover(name: str, colour: Colour, seed: int, key: Keys, box: Box, zoom: int) 
 def _mark(codes: Codes, share: Plane, name: str) -> None:
     """Say what covers the pixels of which something has the larger part."""
     codes[share > CERTAIN] = CODES[name]
-
-
-def _built(plan: Town, dense: bool) -> Plane:
-    """Light of built ground, less that of its mean."""
-    garden = (plan.garden - 0.5)[..., None]
-    tone = plan.tone[..., None]
-    if dense:
-        ground = 0.3 * garden * rgb(1, 0.9, 1) - 0.22
-        tiles = 0.75 * tone * rgb(1, 1, 1) + 0.06 + (plan.hue > 0.8)[..., None] * rgb(0.18, -0.1, -0.18)
-        street = rgb(-0.14, -0.14, -0.1)
-    else:
-        ground = (0.3 * garden - 0.16) * rgb(1.2, 0.7, 1.2)
-        red = (plan.hue < 0.55)[..., None]
-        tiles = np.where(red, rgb(0.55, 0.02, -0.08), rgb(0.25, 0.22, 0.28)) + 0.5 * tone - 0.2
-        street = rgb(0.22, 0.2, 0.27)
-    out = over(ground, plan.shadow, rgb(-0.55, -0.5, -0.42))
-    return over(over(out, plan.roof, tiles), plan.street, street)
 
 
 def _parked(cars: Rows) -> Plane:

@@ -6,13 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import ndimage
 
-from earthgen.cascade import CascadeStep, Draw, Drawn
-from earthgen.countryside import AROUND, SMOOTH
-from earthgen.detail import join, smooth_detail
-from earthgen.parcels import Floats, smooth_step
+from earthgen.cascade import CascadeStep
+from earthgen.countryside import SMOOTH
+from earthgen.drawn import AROUND, Draw, Drawn, beyond_smooth, block_means, texture_beside
+from earthgen.parcels import smooth_step
 from earthgen.prompting import Words, encoder_id
 from earthgen.pyramid import SCALE, Box, Window
 from earthgen.scenery.composition import picture_of
@@ -22,10 +21,9 @@ from earthgen.scenery.scene import Scene, scene_of
 
 Pixels = npt.NDArray[np.uint8]
 
+_INNER = slice(AROUND, -AROUND), slice(AROUND, -AROUND)
 _ANOTHER = (26.0, 60.0)
 """Grey levels by which the mean of some parents differs from the scene's: ground begins to be, and is, another."""
-_SHARP = 0.08
-"""Root mean square of a block's drawn detail, in units of [-1, 1], at which half of the network's is kept."""
 _WATER_IS_CALM = 0.75
 """Share of the network's detail that water does without: it was taught on ground."""
 VERSION = 1
@@ -65,32 +63,14 @@ class SceneryRoot:
 
         def drawn(box: Box, parents: Pixels) -> Drawn:
             picture = picture_of(scene, seed, box.grown(AROUND * SCALE), zoom)
-            light, calm = (_blocks(plane).mean(axis=(1, 3)) for plane in (picture.light, picture.water))
-            inner = slice(AROUND, -AROUND)
             # Nothing of the scene on ground that has become another, by an edit.
-            apart = abs(ndimage.uniform_filter(parents - 255 * light, (SMOOTH, SMOOTH, 1))).max(axis=-1)
-            same = 1 - smooth_step(apart[inner, inner], *_ANOTHER)
-            # Parents are the scene and what levels above have added. The cascade makes both smooth: of the scene that
-            # is taken away again, since here is how it really is.
-            means = torch.from_numpy(np.moveaxis(2 * light, -1, 0)[None])
-            smooth = join(means, smooth_detail(means))[0].numpy()
-            edge = slice(AROUND * SCALE, -AROUND * SCALE)
-            detail = (2 * np.moveaxis(picture.light, -1, 0) - smooth)[:, edge, edge]
-            detail = detail.reshape(3, box.height // SCALE, SCALE, box.width // SCALE, SCALE)
-            detail = (detail - detail.mean(axis=(2, 4), keepdims=True)) * same[:, None, :, None]
-            # The network sharpens edges that it sees in its parents; where the scene has them, once is enough.
-            sharp = np.sqrt(np.square(detail).mean(axis=(0, 2, 4)))
-            texture = 1 - same * _WATER_IS_CALM * calm[inner, inner]
-            texture /= 1 + np.square(ndimage.uniform_filter(sharp, 3, mode="nearest") / _SHARP)
-            return Drawn(detail.reshape(3, box.height, box.width).astype(np.float32), texture.astype(np.float32))
+            apart = abs(ndimage.uniform_filter(parents - 255 * block_means(picture.light), (SMOOTH, SMOOTH, 1)))
+            same = 1 - smooth_step(apart.max(axis=-1)[_INNER], *_ANOTHER)
+            detail = 2 * beyond_smooth(picture.light) * same.repeat(SCALE, 0).repeat(SCALE, 1)[..., None]
+            texture = texture_beside(detail) * (1 - same * _WATER_IS_CALM * block_means(picture.water)[_INNER])
+            return Drawn(np.moveaxis(detail, -1, 0).astype(np.float32), texture.astype(np.float32))
 
         return drawn
-
-
-def _blocks(plane: Floats) -> Floats:
-    """(h, w, ...) as (h / 4, 4, w / 4, 4, ...)."""
-    height, width, *rest = plane.shape
-    return plane.reshape(height // SCALE, SCALE, width // SCALE, SCALE, *rest)
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from earthgen.parcels import Floats, Indices, Keys, mixed, share_of, smooth_step
 from earthgen.pyramid import EQUATOR_GSD, TILE_SIZE
 from earthgen.scenery.fractal import Sheet
+from earthgen.scenery.paint import Plane, over, rgb
 
 _CIRCUMFERENCE = EQUATOR_GSD * TILE_SIZE
 
@@ -31,6 +32,7 @@ class Style:
         size: half of a house's depth and half of its width, least and most.
         built: share of plots with a house.
         tall: length of shadows.
+        roofs, shadows: mean share of ground off the streets that each covers, measured on a million pixels of 0.6 m.
     """
 
     quarters: int
@@ -41,12 +43,14 @@ class Style:
     size: tuple[tuple[float, float], tuple[float, float]]
     built: float
     tall: float
+    roofs: float
+    shadows: float
 
 
-SUBURB = Style(1 << 16, (68, 150), 7, 22, 11, ((3.8, 6.5), (4.2, 7.5)), 0.9, 3.5)
-VILLAGE = Style(1 << 16, (90, 170), 5.5, 34, 13, ((3.8, 6.0), (4.5, 8.0)), 0.75, 3.5)
-CITY = Style(1 << 15, (78, 130), 13, 21, 15, ((6.5, 12.0), (8.5, 10.3)), 0.93, 11)
-INDUSTRY = Style(1 << 15, (210, 330), 14, 95, 45, ((18, 36), (22, 42)), 0.85, 7)
+SUBURB = Style(1 << 16, (68, 150), 7, 22, 11, ((3.8, 6.5), (4.2, 7.5)), 0.9, 3.5, 0.137, 0.054)
+VILLAGE = Style(1 << 16, (90, 170), 5.5, 34, 13, ((3.8, 6.0), (4.5, 8.0)), 0.75, 3.5, 0.054, 0.022)
+CITY = Style(1 << 15, (78, 130), 13, 21, 15, ((6.5, 12.0), (8.5, 10.3)), 0.93, 11, 0.386, 0.073)
+INDUSTRY = Style(1 << 15, (210, 330), 14, 95, 45, ((18, 36), (22, 42)), 0.85, 7, 0.331, 0.054)
 STYLES = {"suburb": SUBURB, "village": VILLAGE, "city": CITY, "industry": INDUSTRY}
 
 
@@ -56,8 +60,9 @@ class Town:
 
     Attributes:
         street, roof, shadow: share of a pixel that each covers.
-        tone, hue: of the house or plot, in [0, 1).
+        tone, hue: of the house, in [0, 1).
         garden: of the plot, in [0, 1).
+        shown: how far single houses are told apart; where they are not, the rest is as in the mean.
     """
 
     street: Floats
@@ -66,6 +71,13 @@ class Town:
     tone: Floats
     hue: Floats
     garden: Floats
+    shown: Floats
+
+    def cropped(self, margin: int) -> Town:
+        """Without so many pixels at each side."""
+        inner = slice(margin, -margin), slice(margin, -margin)
+        planes = (self.street, self.roof, self.shadow, self.tone, self.hue, self.garden, self.shown)
+        return Town(*(plane[inner] for plane in planes))
 
 
 def town(seed: Keys, sheet: Sheet, style: Style) -> Town:
@@ -93,7 +105,7 @@ def town(seed: Keys, sheet: Sheet, style: Style) -> Town:
     depth = rows.distance - style.setback - np.float32(0.15 * style.setback) * share_of(key, 5)
     (low, high), (narrow, wide) = style.size
     halves = low + (high - low) * share_of(key, 6), narrow + (wide - narrow) * share_of(key, 7)
-    stands = shown * (share_of(key, 8) < style.built) * smooth_step(columns.distance, style.street, style.street + 4)
+    stands = (share_of(key, 8) < style.built) * smooth_step(columns.distance, style.street, style.street + 4)
 
     def covered(across: Floats, along: Floats) -> Floats:
         cover = stands
@@ -104,10 +116,44 @@ def town(seed: Keys, sheet: Sheet, style: Style) -> Town:
     roof = covered(depth, east)
     tall = np.float32(style.tall) * (0.6 + 0.8 * share_of(key, 9))
     away = np.where(rows.upper, -1, 1).astype(np.float32)
-    shadow: Floats = covered(depth + 0.7 * tall * away, east - 0.7 * tall) * (1 - roof)
-    tone: Floats = share_of(key, 10) + np.float32(0.1) * np.sign(depth * away).astype(np.float32)
-    garden = (0.5 + shown * (share_of(key, 12) - 0.5)).astype(np.float32)
-    return Town(street, roof, shadow, tone, share_of(key, 11), garden)
+    shadow = covered(depth + 0.7 * tall * away, east - 0.7 * tall) * (1 - roof)
+    tone = share_of(key, 10) + np.float32(0.1) * np.sign(depth * away)
+
+    def seen(plane: Plane, mean: float) -> Floats:
+        """As it is where single houses are told apart, and its mean where they are not."""
+        return (mean + shown * (plane - mean)).astype(np.float32)
+
+    return Town(
+        street,
+        seen(roof, style.roofs),
+        seen(shadow, style.shadows),
+        seen(tone, 0.5),
+        share_of(key, 11),
+        seen(share_of(key, 12), 0.5),
+        shown.astype(np.float32),
+    )
+
+
+def built(plan: Town, dense: bool) -> Plane:
+    """Light of built ground, less that of its mean."""
+    garden = (plan.garden - 0.5)[..., None]
+    tone = plan.tone[..., None]
+
+    def red(part: float) -> Plane:
+        """Which roofs are red, if so large a part of them is."""
+        return (part + plan.shown * ((plan.hue < part) - part))[..., None]
+
+    if dense:
+        ground = 0.3 * garden * rgb(1, 0.9, 1) - 0.22
+        tiles = 0.75 * tone * rgb(1, 1, 1) + 0.06 + red(0.2) * rgb(0.18, -0.1, -0.18)
+        street = rgb(-0.14, -0.14, -0.1)
+    else:
+        ground = (0.3 * garden - 0.16) * rgb(1.2, 0.7, 1.2)
+        grey = rgb(0.25, 0.22, 0.28)
+        tiles = grey + red(0.55) * (rgb(0.55, 0.02, -0.08) - grey) + 0.5 * tone - 0.2
+        street = rgb(0.22, 0.2, 0.27)
+    out = over(ground, plan.shadow, rgb(-0.55, -0.5, -0.42))
+    return over(over(out, plan.roof, tiles), plan.street, street)
 
 
 # --- Car parks and orchards ---
