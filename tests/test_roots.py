@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -226,18 +225,6 @@ def test_planets_do_not_depend_on_the_number_of_threads() -> None:
         for threads in ("1", "4")
     }
     assert len(answers) == 1 and len(answers.pop()) == 65
-
-
-@pytest.mark.slow
-def test_a_planet_of_full_size_is_the_same_planet(planet_seven: Pixels) -> None:
-    whole = open_root(World(root="planet", seed=7)).pixels(Box(ROOT_ZOOM, 0, 0, SIZE, SIZE))
-    assert seam_ratio(whole) < 1.3
-
-    def is_sea(picture: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        return np.asarray(picture[..., 2] > picture[..., 0] + 25.0)
-
-    coarse = whole.reshape(1024, 4, 1024, 4, 3).mean((1, 3))
-    assert (is_sea(planet_seven.astype(float)) == is_sea(coarse)).mean() > 0.9
 
 
 # Their parts

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from earthgen.cascade import CascadeStep
 from earthgen.engine import Engine
 from earthgen.pyramid import MAX_ZOOM, ROOT_ZOOM, WINDOW_SIZE, Box, Window, point_pixel, world_size
+from earthgen.roots import open_root, planet
 from earthgen.weights import SHIPPED, load_weights
 from earthgen.world import World
+from tests.test_roots import seam_ratio
 
 EARTH = World(root="earth", seed=7)
 DRAFT = World(root="earth", seed=7, quality="draft")
@@ -82,6 +86,21 @@ def test_the_world_goes_on_across_180_degrees(engine: Engine, world: World) -> N
     across = np.abs(np.diff(pixels, axis=1)).mean(axis=(0, 2))
     assert across[63] <= across.mean() + 4 * across.std()
     assert np.array_equal(pixels[:, 64:], engine.pixels(world, Box(6, row, 0, 128, 64)))
+
+
+@pytest.mark.slow
+def test_a_planet_of_full_size_is_the_planet_that_fewer_doublings_make() -> None:
+    size = world_size(ROOT_ZOOM)
+    # That of the engine above, which is still held.
+    whole = open_root(PLANET).pixels(Box(ROOT_ZOOM, 0, 0, size, size))
+    assert seam_ratio(whole) < 1.3
+
+    def is_sea(picture: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return np.asarray(picture[..., 2] > picture[..., 0] + 25.0)
+
+    coarse = whole.reshape(1024, 4, 1024, 4, 3).mean((1, 3))
+    small = planet.render(PLANET.seed, doublings=1)
+    assert (is_sea(small.astype(float)) == is_sea(coarse)).mean() > 0.9
 
 
 def test_seeds_change_detail_and_keep_the_root(engine: Engine) -> None:
