@@ -139,7 +139,8 @@ def test_order_threads_processes_cache_and_restart_do_not_change_a_byte(weights:
         assert digests(engine, ADDRESSES) == expected
         assert engine.counts.disk_hits > 0
     context = multiprocessing.get_context("spawn")
-    with context.Pool(2) as pool:
+    # One other process: to begin it takes longer than both jobs.
+    with context.Pool(1) as pool:
         jobs = [
             pool.apply_async(digests_in_new_process, (weights, cache, order))
             for cache, order in ((None, shuffled), (tmp_path, ADDRESSES))

@@ -126,6 +126,14 @@ def visitors(server: Server, each: int) -> Iterator[list[Visitor]]:
             visitor.client.close()
 
 
+def has_members(group: int) -> bool:
+    """Whether some process of a group lives."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, 0)
+        return True
+    return False
+
+
 def worker_of(server: Server, client: httpx.Client) -> int | None:
     """The process at the other end of a client's connection."""
     port = client.get("/healthz").extensions["network_stream"].get_extra_info("client_addr")[1]
@@ -187,8 +195,16 @@ def test_a_worker_killed_at_its_work_breaks_its_own_connections_and_no_byte(
             again = [visitor.ask(path) for visitor, path in zip(those, TILES, strict=True)]
         assert {answer.status_code for answer in again} == {200}
         assert [answer.content for answer in again] == [tiles[path] for path in TILES]
+        assert len({answer.headers["etag"] for answer in again}) == len(TILES)
+        # All workers say the same of one tile, and stop together.
+        with visitors(server, half) as those:
+            same = [visitor.ask(TILES[0]) for visitor in those]
+        assert {(answer.content, answer.headers["etag"]) for answer in same} == {
+            (tiles[TILES[0]], again[0].headers["etag"])
+        }
         server.process.send_signal(signal.SIGTERM)
         server.process.wait(PATIENCE_S)
+        eventually(lambda: not has_members(server.process.pid), PATIENCE_S)
 
     shared, own = entries(folder / "shared"), entries(folder / "cache" / "pixels")
     # What the killed worker had made and not yet passed on is in the cache alone.

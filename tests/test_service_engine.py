@@ -1,17 +1,11 @@
-"""The service over the real engine with a tiny network: shared work, equal bytes, several processes."""
+"""The service over the real engine with a tiny network: shared work and equal bytes."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -23,7 +17,7 @@ import earthgen.engine
 from earthgen.engine import Engine
 from earthgen.picture import frame_of
 from earthgen.world import World
-from tests.test_service_live import eventually, running
+from tests.test_service_live import running
 from tests.tiny import open_tiny, ripple_prompts, ripple_root, save_tiny_weights
 from tileserver import Settings, create_app
 
@@ -104,44 +98,3 @@ def test_a_picture_from_a_prompt_is_the_worlds_own_pixels(weights: Path) -> None
         world = World("prompt", 3, "a harbour", gsd=100)
         expected = engine.pixels(world, frame_of(world, 200).box)
     np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(answer.content))), expected)
-
-
-def has_members(group: int) -> bool:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(group, 0)
-        return True
-    return False
-
-
-@pytest.mark.slow
-def test_two_workers_share_a_cache_and_stop_together(weights: Path, tmp_path: Path) -> None:
-    program = (
-        "from pathlib import Path; from tileserver import Settings, serve;"
-        f"serve(Settings(weights={str(weights)!r}, cache=Path({str(tmp_path)!r})), port=0, workers=2,"
-        " announce=lambda address: print(address, flush=True))"
-    )
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, **pipes)
-    try:
-        assert process.stdout is not None
-        base = process.stdout.readline().strip().rstrip("/")
-
-        def answers() -> bool:
-            with contextlib.suppress(httpx.TransportError):
-                return httpx.get(f"{base}/readyz", timeout=60).status_code == 200
-            return False
-
-        eventually(answers, 120)
-        with ThreadPoolExecutor(16) as clients:
-            tiles = list(
-                clients.map(lambda _: httpx.get(base + ADDRESS.replace("planet", "earth"), timeout=120), range(16))
-            )
-        assert {tile.status_code for tile in tiles} == {200}
-        assert len({(tile.content, tile.headers["etag"]) for tile in tiles}) == 1
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
-        eventually(lambda: not has_members(process.pid), 60)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
