@@ -18,8 +18,11 @@ from PIL import Image
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-# WebGL in software: test machines have no graphics card.
-ARGUMENTS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+# WebGL in software: test machines have no graphics card, and what is not WebGL is drawn sooner without pretending one.
+ARGUMENTS = (
+    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist",
+    "--disable-gpu-rasterization",
+)  # fmt: skip
 IDLE = "html[data-map=idle]"
 # A real server has to generate what the tests look at.
 WAIT_MS = 600_000 if "EARTHGEN_MAP_URL" in os.environ else 60_000
