@@ -18,7 +18,7 @@ from earthgen.backends import Backend, install
 from earthgen.countryside import compile_drawing, countryside
 from earthgen.denoiser import Condition, DetailDenoiser, Preconditioned
 from earthgen.detail import DETAIL_CHANNELS, join, quantise, smooth_detail, to_unit
-from earthgen.drawn import AROUND, Draw
+from earthgen.drawn import SHOWN, Draw
 from earthgen.noise import NoiseField
 from earthgen.pyramid import SCALE, Box, Window, ground_sampling_distance, row_latitudes, world_size
 from earthgen.sampler import Denoise, dpm_solver_2m
@@ -116,8 +116,11 @@ class CascadeStep:
         if drawing is None and self.draws and guide is None:
             drawing = partial(countryside, seed)
         if drawing is not None:
-            around = slice(self._margin - AROUND, AROUND - self._margin)
-            drawn = drawing(window.box, parents[around, around])
+            around = slice(max(0, self._margin - SHOWN), min(0, SHOWN - self._margin) or None)
+            # Networks with a smaller margin see less, and so do their drawings.
+            beyond = max(0, SHOWN - self._margin)
+            shown = np.pad(parents[around, around], ((beyond, beyond), (beyond, beyond), (0, 0)), mode="edge")
+            drawn = drawing(window.box, shown)
         if drawn is not None and drawn.texture is not None:
             texture = texture * torch.from_numpy(drawn.texture).to(self._device)
         image = join(parent, texture + smooth)

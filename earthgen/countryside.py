@@ -21,12 +21,13 @@ from scipy import ndimage
 
 from earthgen.bands import CODES
 from earthgen.crowns import crowns
-from earthgen.drawn import AROUND, Drawn, beyond_smooth, block_means, texture_beside, without_means
+from earthgen.drawn import AROUND, SHOWN, Drawn, beyond_smooth, block_means, texture_beside, without_means
 from earthgen.land_kernels import LOOPS, fill_detail, fill_ground, fill_looks, fill_means, fill_painted, planes
 from earthgen.landmarks import FIRST_ZOOM as LANDMARKS_ZOOM
 from earthgen.landmarks import Landmarks, landmarks
 from earthgen.parcels import Floats, Parcels, arrays_of, parcels, smooth_step
 from earthgen.pyramid import MAX_ZOOM, SCALE, Box, world_size
+from earthgen.shores import shore
 from earthgen.world import World
 
 FIRST_ZOOM = 12
@@ -71,12 +72,13 @@ class Ground:
 
 
 def ground_of(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Ground | None:
-    """What is drawn on some pixels; None where nothing is. See `countryside`."""
+    """What is drawn on the land of some pixels; None where nothing is. See `countryside`."""
     if box.zoom < LANDMARKS_ZOOM:
         return None
     colours = np.empty((box.height // SCALE, box.width // SCALE, 3), dtype=np.float32)
     # A copy, since loops are compiled for arrays that may be written.
-    fill_means(np.array(parents, order="C"), AROUND, colours)
+    near = slice(SHOWN - AROUND, AROUND - SHOWN)
+    fill_means(np.array(parents[near, near], order="C"), AROUND, colours)
     drawn = landmarks(seed, box.grown(AROUND * SCALE))
     if drawn is not None:
         # Towns are grey and rivers dark: what the ground looks like is what it was before they were drawn.
@@ -100,16 +102,29 @@ def ground_of(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Ground | N
 
 
 def countryside(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Drawn | None:
-    """The share of fields, roads, villages, trees, rivers and towns that pixels add to their parents.
+    """The share of fields, roads, villages, trees, rivers, towns and shores that pixels add to their parents.
 
     Args:
         seed: the world's.
         box: the pixels, whole blocks of 4x4, of a cascade level.
-        parents: uint8 (h / 4 + 2 * AROUND, w / 4 + 2 * AROUND, 3), those of the box and around it.
+        parents: uint8 (h / 4 + 2 * SHOWN, w / 4 + 2 * SHOWN, 3), those of the box and around it.
 
     Returns:
         What is drawn; None where there is nothing.
     """
+    line = shore(seed, box, parents) if box.zoom >= LANDMARKS_ZOOM else None
+    inland = _inland(seed, box, parents)
+    if line is None:
+        return inland
+    texture = texture_beside(line)
+    if inland is None:
+        return Drawn(np.ascontiguousarray(np.moveaxis(line, -1, 0)), texture)
+    kept = texture if inland.texture is None else texture * inland.texture
+    return Drawn(inland.detail + np.moveaxis(line, -1, 0), kept)
+
+
+def _inland(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Drawn | None:
+    """What is drawn of all but shores."""
     ground = ground_of(seed, box, parents)
     if ground is None:
         return None
@@ -140,7 +155,7 @@ def compile_drawing() -> None:
     That takes seconds the first time on a machine, a moment later. Without it the first window waits for the same.
     """
     box = Box(MAX_ZOOM, 0, 0, SCALE, SCALE)
-    green = np.full((SMOOTH, SMOOTH, 3), (110, 115, 75), dtype=np.uint8)
+    green = np.full((1 + 2 * SHOWN, 1 + 2 * SHOWN, 3), (110, 115, 75), dtype=np.uint8)
     for _ in LOOPS:
         try:
             countryside(0, box, green)
@@ -209,7 +224,7 @@ def drawn_cover(engine: Drawing, world: World, box: Box) -> npt.NDArray[np.uint8
     top, left = box.row % SCALE, box.column % SCALE
     height, width = (-(-(size + start) // SCALE) * SCALE for size, start in ((box.height, top), (box.width, left)))
     whole = Box(box.zoom, box.row - top, box.column - left, height, width)
-    parents = whole.parent().grown(AROUND)
+    parents = whole.parent().grown(SHOWN)
     below = min(parents.row, 0), min(0, world_size(parents.zoom) - parents.row - parents.height)
     inside = Box(parents.zoom, parents.row - below[0], parents.column, parents.height + sum(below), parents.width)
     colours = np.pad(engine.pixels(world, inside), ((-below[0], -below[1]), (0, 0), (0, 0)), mode="edge")

@@ -15,8 +15,10 @@ from earthgen.pyramid import SCALE, Box
 
 Floats = npt.NDArray[np.float32]
 
-AROUND = 2
+SHOWN = 6
 """Parents at each side of a window's own that a drawing is shown."""
+AROUND = 2
+"""Those of them whose blocks decide about a block's own: as far as bicubic up-sampling looks."""
 _SHARP = 0.08
 """Root mean square of a block's drawn detail, in units of [-1, 1], at which half of the network's is kept."""
 
@@ -36,7 +38,7 @@ class Drawn:
 
 
 Draw = Callable[[Box, npt.NDArray[np.uint8]], Drawn | None]
-"""From a window's box and its parents, with AROUND more at each side, to what is drawn, if anything."""
+"""From a window's box and its parents, with SHOWN more at each side, to what is drawn, if anything."""
 
 
 def blocks_of(plane: Floats) -> Floats:

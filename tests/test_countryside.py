@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from earthgen.countryside import FIRST_ZOOM, countryside, drawn_cover, tilled, wooded
 from earthgen.crowns import crowns
-from earthgen.drawn import AROUND
+from earthgen.drawn import AROUND, SHOWN
 from earthgen.engine import Engine
 from earthgen.landmarks import landmarks
 from earthgen.parcels import Parcels, parcels
@@ -41,7 +41,7 @@ def boxes(draw: st.DrawFn, levels: st.SearchStrategy[int] = LEVELS) -> Box:
 
 def ground(colour: tuple[int, int, int], box: Box) -> np.ndarray:
     """Parents of one colour."""
-    return np.full((box.height // SCALE + 2 * AROUND, box.width // SCALE + 2 * AROUND, 3), colour, dtype=np.uint8)
+    return np.full((box.height // SCALE + 2 * SHOWN, box.width // SCALE + 2 * SHOWN, 3), colour, dtype=np.uint8)
 
 
 @settings(max_examples=25, deadline=None)

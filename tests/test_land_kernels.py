@@ -19,7 +19,7 @@ from earthgen import countryside as drawing
 from earthgen import land_kernels
 from earthgen.countryside import compile_drawing, countryside, painted, tilled
 from earthgen.crowns import crowns
-from earthgen.drawn import AROUND, Drawn
+from earthgen.drawn import AROUND, SHOWN, Drawn
 from earthgen.parcels import Parcels, Settlement, mixed, parcels, share_of, smooth_step
 from earthgen.pyramid import Box, point_pixel
 from tests.plain_land import plain_countryside, plain_crowns, plain_painted, plain_parcels
@@ -31,7 +31,7 @@ VILLAGES_ALONE = ("street", "roof", "shadow", "roof_tone", "roof_hue", "garden")
 def parents_of(box: Box, seed: int) -> np.ndarray:
     """Busy ground: fields and woods by turns."""
     chance = np.random.default_rng(seed)
-    shape = box.height // 4 + 2 * AROUND, box.width // 4 + 2 * AROUND, 1
+    shape = box.height // 4 + 2 * SHOWN, box.width // 4 + 2 * SHOWN, 1
     colours = np.where(chance.random(shape) < 0.5, (110, 115, 75), (70, 88, 55))
     return (colours + chance.integers(-8, 9, (*shape[:2], 3))).astype(np.uint8)
 
@@ -102,7 +102,8 @@ def test_what_is_added_is_that_of_the_plain_version(zoom: int, monkeypatch: pyte
     """To a hundredth of a grey level, but for one value of 1024; rivers and towns, which have no loops, left out."""
     monkeypatch.setattr(drawing, "landmarks", lambda seed, box: None)
     box = busy_box(zoom)
-    drawn, plain = (draw(7, box, parents_of(box, zoom)) for draw in (countryside, plain_countryside))
+    parents, near = parents_of(box, zoom), slice(SHOWN - AROUND, AROUND - SHOWN)
+    drawn, plain = countryside(7, box, parents), plain_countryside(7, box, parents[near, near])
     assert isinstance(drawn, Drawn) and isinstance(plain, np.ndarray)
     assert plain.std() * 127.5 > 1
     assert (abs(drawn.detail - plain) * 127.5 < 0.01).mean() >= 1 - 1 / 1024
@@ -131,7 +132,7 @@ def test_a_window_adds_the_bits_of_a_larger_one(seed: int, zoom: int, down: int,
     part = Box(zoom, box.row + 4 * down, box.column + 4 * right, 32, 32)
     parents = parents_of(box, seed)
     whole = countryside(seed, box, parents)
-    cropped = countryside(seed, part, parents[down : down + 8 + 2 * AROUND, right : right + 8 + 2 * AROUND])
+    cropped = countryside(seed, part, parents[down : down + 8 + 2 * SHOWN, right : right + 8 + 2 * SHOWN])
     assert whole is not None and cropped is not None
     inside = whole.detail[:, 4 * down : 4 * down + 32, 4 * right : 4 * right + 32]
     np.testing.assert_array_equal(cropped.detail, inside, err_msg=str(part))
@@ -207,7 +208,7 @@ import numpy as np
 from earthgen.countryside import compile_drawing, countryside
 from earthgen.pyramid import Box
 compile_drawing()
-drawn = countryside(7, Box(18, 20_000_000, 30_000_000, 64, 64), np.full((20, 20, 3), (110, 115, 75), dtype=np.uint8))
+drawn = countryside(7, Box(18, 20_000_000, 30_000_000, 64, 64), np.full((28, 28, 3), (110, 115, 75), dtype=np.uint8))
 print(hashlib.sha256(drawn.detail.tobytes()).hexdigest())
 """
 
@@ -222,7 +223,7 @@ def test_processes_that_compile_at_once_draw_the_same(tmp_path: Path) -> None:
     digests = [process.communicate()[0] for process in both]
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
     digests.append(subprocess.run(command, stdout=subprocess.PIPE, env=environment, cwd=root, check=True).stdout)
-    box, parents = Box(18, 20_000_000, 30_000_000, 64, 64), np.full((20, 20, 3), (110, 115, 75), dtype=np.uint8)
+    box, parents = Box(18, 20_000_000, 30_000_000, 64, 64), np.full((28, 28, 3), (110, 115, 75), dtype=np.uint8)
     drawn = countryside(7, box, parents)
     assert drawn is not None
     assert {digest.decode().strip() for digest in digests} == {hashlib.sha256(drawn.detail.tobytes()).hexdigest()}

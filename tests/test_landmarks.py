@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from earthgen.bands import CODES
 from earthgen.countryside import cover_of, ground_of
-from earthgen.drawn import AROUND
+from earthgen.drawn import AROUND, SHOWN
 from earthgen.landmarks import FIRST_ZOOM, landmarks
 from earthgen.pyramid import SCALE, Box, world_size
 
@@ -84,7 +84,7 @@ def test_coarser_than_its_first_zoom_there_is_nothing() -> None:
 def test_a_town_has_streets_and_roofs_and_a_river_water() -> None:
     green = (110, 115, 75)
     box = town_box(16, 256)
-    parents = np.full((64 + 2 * AROUND, 64 + 2 * AROUND, 3), green, dtype=np.uint8)
+    parents = np.full((64 + 2 * SHOWN, 64 + 2 * SHOWN, 3), green, dtype=np.uint8)
     ground = ground_of(3, box, parents)
     assert ground is not None and ground.landmarks is not None
     codes = cover_of(ground)
@@ -96,7 +96,7 @@ def test_a_town_has_streets_and_roofs_and_a_river_water() -> None:
     assert wide is not None
     row, column = np.unravel_index(int(wide.rivers.argmax()), wide.rivers.shape)
     place = Box(16, (320_000 + int(row)) * 16 - 64, (545_000 + int(column)) * 16 - 64, 128, 128)
-    beside = ground_of(3, place, np.full((32 + 2 * AROUND, 32 + 2 * AROUND, 3), green, dtype=np.uint8))
+    beside = ground_of(3, place, np.full((32 + 2 * SHOWN, 32 + 2 * SHOWN, 3), green, dtype=np.uint8))
     assert beside is not None
     wet = cover_of(beside) == CODES["water"]
     assert 0.05 < wet.mean() < 1

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from earthgen.bands import CODES
 from earthgen.countryside import drawn_cover
+from earthgen.drawn import SHOWN
 from earthgen.engine import Engine
 from earthgen.errors import WeightsError
 from earthgen.prompting import Words, open_prompt_root
@@ -182,7 +183,7 @@ def test_what_is_refused_is_not_there() -> None:
     assert scene("village by a lake", "lake").layouts == frozenset()
     # Guidance of 1 does not hear the negative prompt, as everywhere.
     root = SceneryRoot()
-    box, parents = Box(ZOOM + 2, 4096, 4096, 128, 128), np.full((36, 36, 3), 60, dtype=np.uint8)
+    box, parents = Box(ZOOM + 2, 4096, 4096, 128, 128), np.full((32 + 2 * SHOWN, 32 + 2 * SHOWN, 3), 60, dtype=np.uint8)
     heard, unheard, without = (
         root.drawing(1, words, ZOOM)(box, parents)
         for words in (Words("lake", "forest", 2.0), Words("lake", "forest"), Words("lake"))
@@ -239,7 +240,7 @@ def test_an_edit_takes_the_scene_with_it(engine: Engine) -> None:
 def test_ground_that_has_become_another_has_nothing_drawn_on_it() -> None:
     root, words = SceneryRoot(), Words("dense forest")
     box = Box(18, 2**25 + 512, 2**25 + 1024, 128, 128)
-    light = picture_of(scene("dense forest"), 9, box.parent().grown(2), 16).light
+    light = picture_of(scene("dense forest"), 9, box.parent().grown(SHOWN), 16).light
     own = (255 * light).round().astype(np.uint8)
     draw = root.drawing(9, words, 16)
     here, snowed = draw(box, own), draw(box, np.full_like(own, 240))

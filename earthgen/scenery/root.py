@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from earthgen.cascade import CascadeStep
 from earthgen.countryside import SMOOTH
-from earthgen.drawn import AROUND, Draw, Drawn, beyond_smooth, block_means, texture_beside
+from earthgen.drawn import AROUND, SHOWN, Draw, Drawn, beyond_smooth, block_means, texture_beside
 from earthgen.parcels import smooth_step
 from earthgen.prompting import Words, encoder_id
 from earthgen.pyramid import SCALE, Box, Window
@@ -64,7 +64,8 @@ class SceneryRoot:
         def drawn(box: Box, parents: Pixels) -> Drawn:
             picture = picture_of(scene, seed, box.grown(AROUND * SCALE), zoom)
             # Nothing of the scene on ground that has become another, by an edit.
-            apart = abs(ndimage.uniform_filter(parents - 255 * block_means(picture.light), (SMOOTH, SMOOTH, 1)))
+            near = parents[SHOWN - AROUND : AROUND - SHOWN, SHOWN - AROUND : AROUND - SHOWN]
+            apart = abs(ndimage.uniform_filter(near - 255 * block_means(picture.light), (SMOOTH, SMOOTH, 1)))
             same = 1 - smooth_step(apart.max(axis=-1)[_INNER], *_ANOTHER)
             detail = 2 * beyond_smooth(picture.light) * same.repeat(SCALE, 0).repeat(SCALE, 1)[..., None]
             texture = texture_beside(detail) * (1 - same * _WATER_IS_CALM * block_means(picture.water)[_INNER])
