@@ -51,7 +51,7 @@ class Ground:
     """What is drawn on a box of pixels, and how much of each; arrays (h, w).
 
     Attributes:
-        plan: fields, roads and villages.
+        plan: fields, roads and villages; None where pixels are too coarse for them.
         trees: their light, or None where pixels are too coarse for them.
         light: of the ground, from 0 to 2.
         fields: share of the plan that shows.
@@ -61,7 +61,7 @@ class Ground:
         landmarks_share: share of these that shows.
     """
 
-    plan: Parcels
+    plan: Parcels | None
     trees: Floats | None
     light: Floats
     fields: Floats
@@ -89,6 +89,12 @@ def ground_of(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Ground | N
         colours /= 1 + could[..., None] * before[AROUND:-AROUND, AROUND:-AROUND]
     if max(tilled(colours, 1.0).max(), wooded(colours, -1.0).max()) < _LEAST:
         return None
+    if box.zoom < FIRST_ZOOM:
+        if drawn is None:
+            return None
+        wide = colours.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+        shown = np.maximum(tilled(wide, 0.0), wooded(wide, 0.0))
+        return Ground(None, None, wide.mean(axis=-1) / np.float32(127.5), shown, shown, shown, drawn, shown)
     plan = parcels(seed, box)
     light, fields, trees_share, woods = planes(4, box.height, box.width)
     fill_ground(colours, arrays_of(plan), light, fields, trees_share, woods)
@@ -129,7 +135,7 @@ def _inland(seed: int, box: Box, parents: npt.NDArray[np.uint8]) -> Drawn | None
     if ground is None:
         return None
     detail: Floats = np.zeros((3, box.height, box.width), dtype=np.float32)
-    if box.zoom >= FIRST_ZOOM:
+    if ground.plan is not None:
         fill_detail(
             painted(ground.plan),
             ground.plan.tone,
@@ -168,13 +174,13 @@ def compile_drawing() -> None:
 def cover_of(ground: Ground) -> npt.NDArray[np.uint8]:
     """What covers most of a pixel, where the drawing decides that: codes of LAND_COVER, (h, w), 0 elsewhere."""
     plan = ground.plan
-    lived_on = ground.fields * plan.farmed * plan.village
-    codes = np.zeros(plan.tone.shape, dtype=np.uint8)
+    codes = np.zeros(ground.light.shape, dtype=np.uint8)
     if ground.trees is not None:
         codes[ground.trees_share > _CERTAIN] = CODES["trees"]
-    ways = np.maximum(plan.track * plan.farmed * (1 - plan.village), plan.street * plan.farmed * plan.village)
-    codes[ground.fields * np.maximum(plan.road, ways) > _CERTAIN] = CODES["road"]
-    codes[lived_on * plan.roof > _CERTAIN] = CODES["building"]
+    if plan is not None:
+        ways = np.maximum(plan.track * plan.farmed * (1 - plan.village), plan.street * plan.farmed * plan.village)
+        codes[ground.fields * np.maximum(plan.road, ways) > _CERTAIN] = CODES["road"]
+        codes[ground.fields * plan.farmed * plan.village * plan.roof > _CERTAIN] = CODES["building"]
     if ground.landmarks is not None:
         inner = ground.landmarks.cropped(AROUND * SCALE)
         for built, share in inner.plans:

@@ -32,6 +32,8 @@ _WATER = rgb(-0.48, -0.35, -0.13)
 _BANKS = rgb(0.05, 0.05, 0.02)
 _PAVED = rgb(0.11, 0.08, 0.24)
 """The same of towns as a whole."""
+_BUILT = {"suburb": rgb(-0.066, -0.047, -0.091), "city": rgb(-0.011, -0.026, -0.018)}
+"""What streets and houses add to that in the mean, measured at zoom 12: all that coarser pixels show of them."""
 _TOWNS = 1 << 10
 """Cells of the lattice of towns around the world, 39 km each at the equator."""
 _LEAST, _MOST = 0.8, 6.0
@@ -96,10 +98,14 @@ def landmarks(seed: int, box: Box) -> Landmarks | None:
     light: Plane = towns[..., None] * _PAVED
     plans: list[tuple[Town, Floats]] = []
     for name, part in (("suburb", towns * (1 - core)), ("city", towns * core)):
-        if part.any():
-            plan = town(stream(key, 5), sheet, STYLES[name])
-            light = light + part[..., None] * built(plan, dense=name == "city")
-            plans.append((plan, part))
+        if not part.any():
+            continue
+        if not coarse:
+            light = light + part[..., None] * _BUILT[name]
+            continue
+        plan = town(stream(key, 5), sheet, STYLES[name])
+        light = light + part[..., None] * built(plan, dense=name == "city")
+        plans.append((plan, part))
     light = over(over(light, bank, _BANKS), water, _WATER)
     return Landmarks(water, towns, light.astype(np.float32), tuple(plans))
 
