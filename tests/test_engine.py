@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -226,10 +227,10 @@ def test_withdrawn_work_is_dropped_from_the_queue(weights: Path, monkeypatch: py
         begun, go_on, gone = threading.Event(), threading.Event(), threading.Event()
         compute = engine._kits[STANDARD].step.window
 
-        def slow(seed: int, window: Window, parents: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        def slow(seed: int, window: Window, parents: npt.NDArray[np.uint8], *told: Any) -> npt.NDArray[np.uint8]:
             begun.set()
             go_on.wait(30)
-            return compute(seed, window, parents)
+            return compute(seed, window, parents, *told)
 
         monkeypatch.setattr(engine._kits[STANDARD].step, "window", slow)
         with ThreadPoolExecutor(2) as clients:

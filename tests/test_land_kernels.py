@@ -71,7 +71,8 @@ def assert_same_plan(plan: Parcels, plain: Parcels) -> None:
         if name in VILLAGES_ALONE:
             assert not values[plan.village == 0].any(), name
             same |= plan.village == 0
-        assert same.mean() >= 1 - 1 / 1024, name
+        # A field whose boundary falls to the other side by rounding is some pixels.
+        assert same.mean() >= 1 - 1 / 256, name
 
 
 @settings(max_examples=40, deadline=None)

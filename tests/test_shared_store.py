@@ -202,7 +202,9 @@ def test_a_store_that_fails_later_costs_speed_and_no_answer(
         assert np.array_equal(engine.tile(WORLD, *TILE), expected)
         assert engine.counts.shared.errors >= 1
         assert engine.counts.shared.hits == engine.counts.shared.written == 0
-    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    # Not those of libraries that other tests of this process have left threads of.
+    own = [record for record in caplog.records if record.name.startswith("earthgen")]
+    warnings = [record.getMessage() for record in own if record.levelno == logging.WARNING]
     assert len(warnings) == len(set(warnings)) <= 2
     assert "the shared store s3://windows cannot be read" in warnings[0]
     assert "\n" not in warnings[0]
