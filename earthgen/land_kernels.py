@@ -32,7 +32,7 @@ CIRCUMFERENCE = EQUATOR_GSD * TILE_SIZE
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
-def _loop(function: Loop, signature: str | None = None) -> Loop:
+def loop(function: Loop, signature: str | None = None) -> Loop:
     """A loop, kept by numba between runs where it may write: beside this file, or in the user's cache folder."""
     compiled: Any
     try:
@@ -40,8 +40,8 @@ def _loop(function: Loop, signature: str | None = None) -> Loop:
     except (RuntimeError, OSError):
         # Nowhere, or no space is left: every process compiles for itself.
         compiled = numba.njit(signature, **_OPTIONS)(function)
-    loop: Loop = compiled
-    return loop
+    kept: Loop = compiled
+    return kept
 
 
 def _part(function: Loop) -> Loop:
@@ -53,7 +53,7 @@ def _part(function: Loop) -> Loop:
 
 def _number(signature: str) -> Callable[[Loop], Loop]:
     """A step whose types are said, or numba would compile it again for every constant that it is called with."""
-    return lambda function: _loop(function, signature)
+    return lambda function: loop(function, signature)
 
 
 # --- Numbers by address: as `earthgen.parcels.mixed`, `share_of` and `smooth_step` ---
@@ -494,7 +494,7 @@ def work_for(height: int, width: int, pixel: float) -> Work:
     return Work(*(np.zeros(size, kind) for size, kind in sizes))
 
 
-@_loop
+@loop
 def fill_parcels(seed: Any, box: Any, pixel: float, farmed: float, villages: float, work: Work, plan: Plan) -> None:
     """The plan of a box of pixels.
 
@@ -563,7 +563,7 @@ _LARGEST = 0.95
 """Radius of a crown at the most, in distances from tree to tree."""
 
 
-@_loop
+@loop
 def fill_crowns(seed: Any, box: Any, pixel: float, light: Floats) -> None:
     """How light trees make each pixel.
 
@@ -626,7 +626,7 @@ def _wooded(red: float, green: float, blue: float, lean: float) -> float:
     return dark * _smooth(green - max(red, blue), 4, 14)
 
 
-@_loop
+@loop
 def fill_means(parents: npt.NDArray[np.uint8], reach: int, means: Floats) -> None:
     """Mean colours of squares of parents.
 
@@ -647,7 +647,7 @@ def fill_means(parents: npt.NDArray[np.uint8], reach: int, means: Floats) -> Non
                 means[i, j, channel] = total / (side * side)
 
 
-@_loop
+@loop
 def fill_looks(colours: Floats, lean: Floats, tilled: Floats, wooded: Floats) -> None:
     """How much ground looks tilled and how much wooded; see `earthgen.countryside.tilled`.
 
@@ -664,7 +664,7 @@ def fill_looks(colours: Floats, lean: Floats, tilled: Floats, wooded: Floats) ->
             wooded[i, j] = _wooded(red, green, blue, lean[i, j])
 
 
-@_loop
+@loop
 def fill_ground(colours: Floats, plan: Plan, light: Floats, fields: Floats, trees_share: Floats, woods: Floats) -> None:
     """How much of a plan the ground has; see `earthgen.countryside.Ground`.
 
@@ -731,7 +731,7 @@ def _paint_village(plan: Any, at: Any) -> Any:
     return _over(out, plan.street[at], 0.26, 0.26, 0.36)
 
 
-@_loop
+@loop
 def fill_painted(plan: Plan, colours: Floats) -> None:
     """Colours of a plan.
 
@@ -755,7 +755,7 @@ def fill_painted(plan: Plan, colours: Floats) -> None:
             colours[i, j, 0], colours[i, j, 1], colours[i, j, 2] = red, green, blue
 
 
-@_loop
+@loop
 def fill_detail(
     painted: Floats,
     tone: Floats,

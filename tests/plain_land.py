@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from earthgen.countryside import AROUND, SMOOTH
+from earthgen.countryside import SMOOTH
+from earthgen.drawn import AROUND
 from earthgen.parcels import (
     Floats,
     Indices,

@@ -183,7 +183,7 @@ def test_what_is_compiled_at_the_start_serves_every_window() -> None:
 def test_without_a_place_to_keep_it_a_loop_is_compiled_all_the_same() -> None:
     space: dict[str, Any] = {}
     exec("def double(x):\n    return 2 * x\n", space)  # No file, so numba has nowhere to keep it.
-    loop: Any = land_kernels._loop(space["double"])
+    loop: Any = land_kernels.loop(space["double"])
     assert loop(4) == 8
     assert loop.nopython_signatures and loop.stats.cache_path is None
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from earthgen.land_kernels import _loop
+from earthgen.land_kernels import loop
 from earthgen.parcels import Floats, Keys, mixed, share_of, smooth_step
 from earthgen.pyramid import Box, world_size
 
@@ -120,7 +120,7 @@ def _add_noise(total: Floats, scale: float, key: Keys, sheet: Sheet, cell: float
     _interpolate(total, scale * _UNIT, np.sin(angle), np.cos(angle), y - top, x - left)
 
 
-@_loop
+@loop
 def _interpolate(total: Any, scale: float, south: Any, east: Any, y: Any, x: Any) -> None:
     """Add noise to (h, w), from the gradients at the points of its lattice."""
     for i in range(len(y)):
