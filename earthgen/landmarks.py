@@ -78,7 +78,7 @@ def landmarks(seed: int, box: Box) -> Landmarks | None:
 
     Args:
         seed: the world's.
-        box: pixels of any zoom.
+        box: pixels of any zoom; from zoom 12 on whole blocks of 4x4.
     """
     if box.zoom < FIRST_ZOOM:
         return None
