@@ -35,24 +35,16 @@ Place = tuple[float, float]
 """Row and column at zoom 14."""
 
 
-def town_beside(longitude: float, latitude: float) -> Place:
-    """The middle of the core of the town that covers most around a point, 150 km to each side."""
-    row, column = point_pixel(longitude, latitude, 8)
-    box = Box(8, row // 4 * 4 - 128, column // 4 * 4 - 128, 256, 256)
+def landmark_beside(name: str, longitude: float, latitude: float, zoom: int) -> Place:
+    """Where most pixels are of a river or a town, of 512 x 512 of a zoom around a point."""
+    row, column = point_pixel(longitude, latitude, zoom)
+    box = Box(zoom, row // 4 * 4 - 256, column // 4 * 4 - 256, 512, 512)
     drawn = landmarks(WORLD.seed, box)
     assert drawn is not None
-    south, east = np.unravel_index(int(ndimage.uniform_filter(drawn.towns, 5).argmax()), drawn.towns.shape)
-    return (box.row + int(south) + 0.5) * 64, (box.column + int(east) + 0.5) * 64
-
-
-def river_beside(longitude: float, latitude: float) -> Place:
-    """The pixel with most water within 10 km of a point."""
-    row, column = point_pixel(longitude, latitude, 12)
-    box = Box(12, row // 4 * 4 - 256, column // 4 * 4 - 256, 512, 512)
-    drawn = landmarks(WORLD.seed, box)
-    assert drawn is not None
-    south, east = np.unravel_index(int(ndimage.uniform_filter(drawn.rivers, 5).argmax()), drawn.rivers.shape)
-    return (box.row + int(south) + 0.5) * 4, (box.column + int(east) + 0.5) * 4
+    share = ndimage.uniform_filter(getattr(drawn, name), 5)
+    south, east = np.unravel_index(int(share.argmax()), share.shape)
+    factor = 2.0 ** (14 - zoom)
+    return (box.row + int(south) + 0.5) * factor, (box.column + int(east) + 0.5) * factor
 
 
 def village_beside(longitude: float, latitude: float) -> Place:
@@ -84,8 +76,8 @@ def shore_beside(engine: Engine, longitude: float, latitude: float) -> Place:
 
 def main(output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("docs/pictures/drawn.jpg")) -> None:
     """Generate and draw."""
-    places = {"town": town_beside(*TOWN), "river": river_beside(*RIVER), "village": village_beside(*VILLAGE)}
-    places |= {"woods": point_pixel(*WOODS, 14)}
+    places = {"town": landmark_beside("towns", *TOWN, 8), "river": landmark_beside("rivers", *RIVER, 12)}
+    places |= {"village": village_beside(*VILLAGE), "woods": point_pixel(*WOODS, 14)}
     width, height = len(ZOOMS) * (CELL + GAP) - GAP, HEADER + (1 + len(places)) * (CELL + GAP) - GAP
     sheet = Image.new("RGB", (width, height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)

@@ -71,14 +71,15 @@ def assert_same_plan(plan: Parcels, plain: Parcels) -> None:
         if name in VILLAGES_ALONE:
             assert not values[plan.village == 0].any(), name
             same |= plan.village == 0
-        # A field whose boundary falls to the other side by rounding is some pixels.
-        assert same.mean() >= 1 - 1 / 256, name
+        assert same.mean() >= 1 - 1 / 1024, name
 
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, boxes(), st.none() | st.builds(Settlement, st.floats(0, 1), st.floats(0, 1)))
 def test_the_plan_is_that_of_the_plain_version(seed: int, box: Box, settlement: Settlement | None) -> None:
-    assert_same_plan(parcels(seed, box, settlement), plain_parcels(seed, box, settlement))
+    # Wide enough that one edge of a field that rounding moves is few of the pixels.
+    wide = Box(box.zoom, box.row, box.column, 256, 256)
+    assert_same_plan(parcels(seed, wide, settlement), plain_parcels(seed, wide, settlement))
 
 
 @pytest.mark.parametrize("zoom", [12, 14, 16, 18])
