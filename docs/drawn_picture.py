@@ -35,10 +35,10 @@ Place = tuple[float, float]
 """Row and column at zoom 14."""
 
 
-def landmark_beside(name: str, longitude: float, latitude: float, zoom: int) -> Place:
-    """Where most pixels are of a river or a town, of 512 x 512 of a zoom around a point."""
+def landmark_beside(name: str, longitude: float, latitude: float, zoom: int, side: int) -> Place:
+    """Where most pixels are of a river or a town, in a square of a zoom around a point."""
     row, column = point_pixel(longitude, latitude, zoom)
-    box = Box(zoom, row // 4 * 4 - 256, column // 4 * 4 - 256, 512, 512)
+    box = Box(zoom, row // 4 * 4 - side // 2, column // 4 * 4 - side // 2, side, side)
     drawn = landmarks(WORLD.seed, box)
     assert drawn is not None
     share = ndimage.uniform_filter(getattr(drawn, name), 5)
@@ -76,7 +76,7 @@ def shore_beside(engine: Engine, longitude: float, latitude: float) -> Place:
 
 def main(output: Annotated[Path, typer.Option(help="Picture to write.")] = Path("docs/pictures/drawn.jpg")) -> None:
     """Generate and draw."""
-    places = {"town": landmark_beside("towns", *TOWN, 8), "river": landmark_beside("rivers", *RIVER, 12)}
+    places = {"town": landmark_beside("towns", *TOWN, 8, 256), "river": landmark_beside("rivers", *RIVER, 12, 512)}
     places |= {"village": village_beside(*VILLAGE), "woods": point_pixel(*WOODS, 14)}
     width, height = len(ZOOMS) * (CELL + GAP) - GAP, HEADER + (1 + len(places)) * (CELL + GAP) - GAP
     sheet = Image.new("RGB", (width, height), "white")
